@@ -1,0 +1,90 @@
+"""The tree of errors: every message says what, what was got, what is allowed, and what to do next.
+
+```
+XenoglotError
+├── OptionError        (ValueError)   an option has a value that is not allowed
+├── UnknownNameError   (ValueError)   a name is not registered; suggests the nearest
+├── DataError          (ValueError)   given tokens, text or files cannot be used as they are
+├── OutputError        (OSError)      a file or folder could not be written; nothing half-written is left
+└── MissingExtraError  (ImportError)  an optional package is not installed; names the extra
+```
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "DataError",
+    "MissingExtraError",
+    "OptionError",
+    "OutputError",
+    "UnknownNameError",
+    "XenoglotError",
+]
+
+
+class XenoglotError(Exception):
+    """Any error that is about what the user asked for, not a bug of ours."""
+
+
+class OptionError(XenoglotError, ValueError):
+    """An option has a value that is not allowed.
+
+    Args:
+        option: The option's name, as the user wrote it.
+        got: The value that was given.
+        allowed: What would be accepted, in words ("a whole number, at least 2").
+        advice: What to do next, if that does not follow from ``allowed``.
+
+    Example:
+        >>> raise OptionError("vocab_size", 1, "a whole number, at least 2")
+        Traceback (most recent call last):
+        xenoglot.errors.OptionError: vocab_size: got 1; allowed: a whole number, at least 2.
+    """
+
+    def __init__(self, option: str, got: object, allowed: str, advice: str = "") -> None:
+        self.option = option
+        self.got = got
+        self.allowed = allowed
+        ending = f" {advice}" if advice else ""
+        super().__init__(f"{option}: got {got!r}; allowed: {allowed}.{ending}")
+
+
+class UnknownNameError(XenoglotError, ValueError):
+    """A name is not among the known ones; the message suggests the nearest.
+
+    Example:
+        >>> raise UnknownNameError("family", "markof", ["markov", "metalm-v1"])
+        Traceback (most recent call last):
+        xenoglot.errors.UnknownNameError: unknown family 'markof'. Did you mean 'markov'? Known: markov, metalm-v1.
+    """
+
+    def __init__(self, kind: str, got: str, known: Iterable[str], advice: str = "") -> None:
+        names = sorted(known)
+        nearest = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
+        suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        ending = f" {advice}" if advice else ""
+        super().__init__(f"unknown {kind} {got!r}.{suggestion} Known: {', '.join(names)}.{ending}")
+
+
+class DataError(XenoglotError, ValueError):
+    """Given tokens, text or files cannot be used as they are."""
+
+
+class OutputError(XenoglotError, OSError):
+    """A file or folder could not be written; nothing half-written is left behind."""
+
+
+class MissingExtraError(XenoglotError, ImportError):
+    """An optional package is not installed.
+
+    Example:
+        >>> raise MissingExtraError("pyarrow", extra="data", purpose="writing parquet")
+        Traceback (most recent call last):
+        xenoglot.errors.MissingExtraError: writing parquet needs pyarrow. Install it with: pip install 'xenoglot[data]'
+    """
+
+    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs {package}. Install it with: pip install 'xenoglot[{extra}]'")

@@ -1,0 +1,393 @@
+"""The compiled primitives that every family's sampler is built from.
+
+Three rules make a row the same on every machine, whatever the batch, the thread or the process:
+
+1. Every random word is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") of
+   (seed, stream, row, block). No state is shared, and no two rows can overlap.
+2. Sums are taken in a written order: sixteen or more lanes side by side, never reassociated by the compiler.
+3. Multiply-adds are fused explicitly, and exp, log, tanh, sine and cosine are our own polynomials, so that no mathematics
+   library of the machine takes part. They also vectorise, which calls to a library would not.
+
+Everything is float64: the recurrent families are chaotic, and float32 would lose their law within some dozen tokens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeAlias, TypeVar, cast
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+__all__ = [
+    "STREAM_ELEMENTS",
+    "STREAM_LANGUAGE",
+    "STREAM_TOKENS",
+    "bounded_integer",
+    "compiled",
+    "exponential",
+    "fill_normals",
+    "fused_multiply_add",
+    "geometric_gap",
+    "hyperbolic_tangent",
+    "log_gamma_variate",
+    "logarithm",
+    "next_uniform",
+    "open_stream",
+    "philox",
+    "poisson",
+    "run_rows",
+    "standard_normal_pair",
+]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+STREAM_LANGUAGE = 1
+"""The stream from which a language's parameters are drawn."""
+STREAM_TOKENS = 2
+"""The stream from which a row's tokens are drawn."""
+STREAM_ELEMENTS = 3
+"""A further stream of parameters, for families that draw some of them lazily."""
+
+Stream: TypeAlias = Any  # in compiled code: (uint64[6] state, uint32[WORDS] buffer)
+
+BLOCKS = 64  # Philox blocks in a buffer: enough to vectorise, small enough to waste little
+WORDS = 4 * BLOCKS
+KEY, STREAM, ROW_LOW, ROW_HIGH, NEXT_BLOCK, CURSOR = range(6)
+
+LOW_32 = np.uint64(0xFFFFFFFF)
+SHIFT_32 = np.uint64(32)
+
+
+def compiled(function: Function) -> Function:
+    """Compile to machine code, cached on disk, without the interpreter's lock and without fast-math."""
+    return cast(Function, numba.njit(cache=True, nogil=True)(function))
+
+
+# --- arithmetic whose every bit is ours ------------------------------------------------------------------------------
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _fma(typing_context: Any, x: Any, y: Any, z: Any) -> Any:
+    def build(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return builder.fma(*arguments)
+
+    return types.float64(types.float64, types.float64, types.float64), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _bits_of(typing_context: Any, x: Any) -> Any:
+    def build(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _float_of(typing_context: Any, bits: Any) -> Any:
+    def build(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.int64), build
+
+
+@compiled
+def fused_multiply_add(x: float, y: float, z: float) -> float:
+    """Return x * y + z with one rounding."""
+    return _fma(x, y, z)
+
+
+ROUNDING_MAGIC = 6755399441055744.0  # 1.5 * 2^52: adding it leaves the nearest whole number in the low mantissa bits
+LOG2_E = 1.4426950408889634
+LN_2_HIGH = 6.93147180369123816490e-01
+LN_2_LOW = 1.90821492927058770002e-10
+SQRT_HALF = 0.7071067811865476
+TWO_PI = 6.283185307179586
+
+
+@compiled
+def exponential(x: float) -> float:
+    """Return e^x to about 1e-14 relative; x is held to [-708, 709]."""
+    x = min(max(x, -708.0), 709.0)
+    shifted = _fma(x, LOG2_E, ROUNDING_MAGIC)
+    power = shifted - ROUNDING_MAGIC
+    r = _fma(power, -LN_2_LOW, _fma(power, -LN_2_HIGH, x))  # |r| <= ln(2) / 2
+    p = 1.0 / 39916800.0  # Taylor to r^11: the rest is below 1e-14
+    p = _fma(p, r, 1.0 / 3628800.0)
+    p = _fma(p, r, 1.0 / 362880.0)
+    p = _fma(p, r, 1.0 / 40320.0)
+    p = _fma(p, r, 1.0 / 5040.0)
+    p = _fma(p, r, 1.0 / 720.0)
+    p = _fma(p, r, 1.0 / 120.0)
+    p = _fma(p, r, 1.0 / 24.0)
+    p = _fma(p, r, 1.0 / 6.0)
+    p = _fma(p, r, 0.5)
+    p = _fma(p, r, 1.0)
+    p = _fma(p, r, 1.0)
+    return p * _float_of((_bits_of(shifted) + 1023) << 52)
+
+
+@compiled
+def logarithm(x: float) -> float:
+    """Return ln x to about 1e-15 for positive normal x; at most 2.3e-308 gives about -708."""
+    bits = _bits_of(max(x, 2.3e-308))
+    exponent = (bits >> 52) - 1023
+    mantissa = _float_of((bits & 0xFFFFFFFFFFFFF) | 0x3FE0000000000000)  # in [0.5, 1)
+    is_small = mantissa < SQRT_HALF
+    mantissa = mantissa * 2.0 if is_small else mantissa
+    power = float(exponent) if is_small else float(exponent) + 1.0
+    s = (mantissa - 1.0) / (mantissa + 1.0)
+    q = s * s
+    p = 1.0 / 21.0  # ln m = 2 artanh(s) = 2 (s + s^3/3 + ...), |s| <= 0.172
+    p = _fma(p, q, 1.0 / 19.0)
+    p = _fma(p, q, 1.0 / 17.0)
+    p = _fma(p, q, 1.0 / 15.0)
+    p = _fma(p, q, 1.0 / 13.0)
+    p = _fma(p, q, 1.0 / 11.0)
+    p = _fma(p, q, 1.0 / 9.0)
+    p = _fma(p, q, 1.0 / 7.0)
+    p = _fma(p, q, 1.0 / 5.0)
+    p = _fma(p, q, 1.0 / 3.0)
+    tail = 2.0 * s * q * p
+    return _fma(power, LN_2_HIGH, _fma(power, LN_2_LOW, tail) + 2.0 * s)
+
+
+@compiled
+def hyperbolic_tangent(x: float) -> float:
+    """Return tanh x to about 1e-15 absolute: 1 - 2 / (e^2x + 1)."""
+    return 1.0 - 2.0 / (exponential(2.0 * x) + 1.0)
+
+
+@compiled
+def _cosine_and_sine_of_turn(turn: float) -> tuple[float, float]:
+    """Return cos and sin of 2 pi turn, for a turn in [0, 1)."""
+    quarters = _fma(turn, 4.0, ROUNDING_MAGIC)
+    quadrant = _bits_of(quarters) & 3
+    x = (turn - 0.25 * (quarters - ROUNDING_MAGIC)) * TWO_PI  # |x| <= pi / 4
+    q = x * x
+    c = _fma(1.0 / 20922789888000.0, q, -1.0 / 87178291200.0)
+    c = _fma(c, q, 1.0 / 479001600.0)
+    c = _fma(c, q, -1.0 / 3628800.0)
+    c = _fma(c, q, 1.0 / 40320.0)
+    c = _fma(c, q, -1.0 / 720.0)
+    c = _fma(c, q, 1.0 / 24.0)
+    c = _fma(c, q, -0.5)
+    c = _fma(c, q, 1.0)
+    s = _fma(-1.0 / 1307674368000.0, q, 1.0 / 6227020800.0)
+    s = _fma(s, q, -1.0 / 39916800.0)
+    s = _fma(s, q, 1.0 / 362880.0)
+    s = _fma(s, q, -1.0 / 5040.0)
+    s = _fma(s, q, 1.0 / 120.0)
+    s = _fma(s, q, -1.0 / 6.0)
+    s = _fma(s, q, 1.0) * x
+    is_odd = (quadrant & 1) == 1
+    cosine = s if is_odd else c
+    sine = c if is_odd else s
+    cosine = -cosine if quadrant == 1 or quadrant == 2 else cosine
+    sine = -sine if quadrant >= 2 else sine
+    return cosine, sine
+
+
+# --- random words ----------------------------------------------------------------------------------------------------
+
+
+@compiled
+def philox(key: int, stream: int, row_low: int, row_high: int, block: int) -> tuple[int, int, int, int]:
+    """Return four random 32-bit words: Philox4x32-10 of counter (block, stream, row_low, row_high) under the seed."""
+    k0 = np.uint64(key) & LOW_32
+    k1 = np.uint64(key) >> SHIFT_32
+    c0, c1, c2, c3 = np.uint64(block), np.uint64(stream), np.uint64(row_low), np.uint64(row_high)
+    for _ in range(10):
+        p0 = np.uint64(0xD2511F53) * c0
+        p1 = np.uint64(0xCD9E8D57) * c2
+        c0 = (p1 >> SHIFT_32) ^ c1 ^ k0
+        c1 = p1 & LOW_32
+        c2 = (p0 >> SHIFT_32) ^ c3 ^ k1
+        c3 = p0 & LOW_32
+        k0 = (k0 + np.uint64(0x9E3779B9)) & LOW_32
+        k1 = (k1 + np.uint64(0xBB67AE85)) & LOW_32
+    return c0, c1, c2, c3  # type: ignore[return-value]
+
+
+@compiled
+def open_stream(seed: int, stream: int, row: int) -> Stream:
+    """Open the buffered words of one (seed, stream, row)."""
+    state = np.empty(6, np.uint64)
+    state[KEY] = np.uint64(seed)
+    state[STREAM] = np.uint64(stream)
+    state[ROW_LOW] = np.uint64(row) & LOW_32
+    state[ROW_HIGH] = np.uint64(row) >> SHIFT_32
+    state[NEXT_BLOCK] = np.uint64(0)
+    state[CURSOR] = np.uint64(WORDS)
+    return state, np.empty(WORDS, np.uint32)
+
+
+@compiled
+def _refill(source: Stream) -> None:
+    state, words = source
+    key, stream, low, high = state[KEY], state[STREAM], state[ROW_LOW], state[ROW_HIGH]
+    first = state[NEXT_BLOCK]
+    for b in range(BLOCKS):
+        w0, w1, w2, w3 = philox(key, stream, low, high, (first + np.uint64(b)) & LOW_32)
+        words[b] = np.uint32(w0)
+        words[BLOCKS + b] = np.uint32(w1)
+        words[2 * BLOCKS + b] = np.uint32(w2)
+        words[3 * BLOCKS + b] = np.uint32(w3)
+    state[NEXT_BLOCK] = first + np.uint64(BLOCKS)
+    state[CURSOR] = np.uint64(0)
+
+
+@compiled
+def _next_word(source: Stream) -> int:
+    state, words = source
+    if state[CURSOR] == np.uint64(WORDS):
+        _refill(source)
+    cursor = state[CURSOR]
+    state[CURSOR] = cursor + np.uint64(1)
+    return np.uint64(words[cursor])
+
+
+@compiled
+def next_uniform(source: Stream) -> float:
+    """Return a uniform number in (0, 1), on the midpoints of a grid of 2^-53."""
+    high = np.uint64(_next_word(source)) >> np.uint64(5)
+    low = np.uint64(_next_word(source)) >> np.uint64(6)
+    return (float(high) * 67108864.0 + float(low) + 0.5) * 1.1102230246251565e-16
+
+
+@compiled
+def bounded_integer(source: Stream, bound: int) -> int:
+    """Return a whole number from 0 to bound - 1, exactly uniform (Lemire 2019), for bounds up to 2^31."""
+    width = np.uint64(bound)
+    product = np.uint64(_next_word(source)) * width
+    if (product & LOW_32) < width:
+        threshold = (np.uint64(0x100000000) - width) % width
+        while (product & LOW_32) < threshold:
+            product = np.uint64(_next_word(source)) * width
+    return np.int64(product >> SHIFT_32)  # type: ignore[return-value]
+
+
+@compiled
+def geometric_gap(source: Stream, log_survival: float) -> int:
+    """Return how many trials fail before the next success: P(gap >= k) = e^(k log_survival).
+
+    Args:
+        source: The stream.
+        log_survival: ln(1 - p): 0 means that no success ever comes, minus infinity that each trial is one.
+    """
+    if log_survival == 0.0:
+        return 1 << 62
+    gap = logarithm(next_uniform(source)) / log_survival
+    return int(gap) if gap < 4e18 else 1 << 62
+
+
+@compiled
+def poisson(source: Stream, mean: float) -> int:
+    """Return a Poisson number by inversion, in steps of mean 256 at most so that e^-mean keeps its digits."""
+    total = 0
+    while mean > 0.0:
+        step = min(mean, 256.0)
+        mean -= step
+        probability = exponential(-step)
+        remaining = next_uniform(source) - probability
+        k = 0
+        while remaining > 0.0 and probability > 1e-300:
+            k += 1
+            probability *= step / k
+            remaining -= probability
+        total += k
+    return total
+
+
+@compiled
+def standard_normal_pair(w0: int, w1: int, w2: int, w3: int) -> tuple[float, float]:
+    """Turn four random words into two independent standard normal numbers (Box and Muller 1958)."""
+    u = (float(w0 >> 5) * 67108864.0 + float(w1 >> 6) + 0.5) * 1.1102230246251565e-16
+    turn = (float(w2 >> 5) * 67108864.0 + float(w3 >> 6)) * 1.1102230246251565e-16
+    radius = np.sqrt(-2.0 * logarithm(u))
+    cosine, sine = _cosine_and_sine_of_turn(turn)
+    return radius * cosine, radius * sine
+
+
+@compiled
+def fill_normals(seed: int, stream: int, row: int, first_block: int, out: Any) -> int:
+    """Fill a flat float64 array with standard normal numbers; returns the block after the last one used."""
+    low, high = np.uint64(row) & LOW_32, np.uint64(row) >> SHIFT_32
+    pairs = len(out) // 2
+    for i in range(pairs):
+        w0, w1, w2, w3 = philox(seed, stream, low, high, np.uint64(first_block + i))  # type: ignore[arg-type]
+        out[2 * i], out[2 * i + 1] = standard_normal_pair(np.int64(w0), np.int64(w1), np.int64(w2), np.int64(w3))  # type: ignore[arg-type]
+    if len(out) % 2:
+        w0, w1, w2, w3 = philox(seed, stream, low, high, np.uint64(first_block + pairs))  # type: ignore[arg-type]
+        out[len(out) - 1], _ = standard_normal_pair(np.int64(w0), np.int64(w1), np.int64(w2), np.int64(w3))  # type: ignore[arg-type]
+    return first_block + (len(out) + 1) // 2
+
+
+@compiled
+def log_gamma_variate(source: Stream, shape: float) -> float:
+    """Return the logarithm of a Gamma(shape, 1) number (Marsaglia and Tsang 2000), safe for tiny shapes.
+
+    For shape < 1 it uses Gamma(shape) = Gamma(shape + 1) U^(1 / shape), in logarithms so that nothing underflows.
+    """
+    boost = 0.0
+    if shape < 1.0:
+        boost = logarithm(next_uniform(source)) / shape
+        shape += 1.0
+    d = shape - 1.0 / 3.0
+    c = 1.0 / np.sqrt(9.0 * d)
+    while True:
+        w0, w1 = np.int64(_next_word(source)), np.int64(_next_word(source))
+        w2, w3 = np.int64(_next_word(source)), np.int64(_next_word(source))
+        x, _ = standard_normal_pair(w0, w1, w2, w3)  # type: ignore[arg-type]
+        v = 1.0 + c * x
+        if v > 0.0:
+            log_v = 3.0 * logarithm(v)
+            v = v * v * v
+            if logarithm(next_uniform(source)) < 0.5 * x * x + d - d * v + d * log_v:
+                return logarithm(d) + log_v + boost
+
+
+# --- rows over threads -----------------------------------------------------------------------------------------------
+
+SMALLEST_SHARE_TOKENS = 16384  # below this, handing work to a thread costs more than it saves
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def _forget_pool() -> None:
+    global _pool  # a forked child has none of its parent's threads
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def available_threads() -> int:
+    """Return how many threads a batch may use: the CPUs of this process, at most ``NUMBA_NUM_THREADS``."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cpus, int(numba.config.NUMBA_NUM_THREADS)))
+
+
+def run_rows(work: Callable[[int, int], None], *, n_rows: int, length: int, threads: int | None) -> None:
+    """Call ``work(first, last)`` over shares of the rows, on several threads if there is enough to do.
+
+    A thread pool instead of numba's own: that one aborts the process after a fork or when two threads enter it.
+    """
+    global _pool
+    most = available_threads() if threads is None else threads
+    shares = max(1, min(most, n_rows, n_rows * length // SMALLEST_SHARE_TOKENS))
+    if shares == 1:
+        work(0, n_rows)
+        return
+    if _pool is None:
+        _pool = ThreadPoolExecutor(max_workers=max(64, available_threads()), thread_name_prefix="xenoglot-rows")
+    edges = [n_rows * share // shares for share in range(shares + 1)]
+    jobs = [_pool.submit(work, first, last) for first, last in zip(edges[:-1], edges[1:], strict=True)]
+    for job in jobs:
+        job.result()

@@ -1,0 +1,436 @@
+"""MetaLM-1: a few random elements, repeated in random order, disturbed; the task is to recover the clean next token.
+
+Draw n elements: element k has length l_k = max(3, Poisson(l)), and each of its tokens is a uniform pick from 1..V. Then
+repeat: pick an element uniformly (all n of them); append the clean element to y and a disturbed copy to x. Each
+position is disturbed independently with probability e: it becomes MASK with probability m, or else one of the *other*
+V - 1 tokens. A separator, V + 1, may stand after every element, in x and y, never disturbed.
+
+inputs = x[0:L], targets = y[1:L+1]: the clean next token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from xenoglot.errors import DataError
+from xenoglot.languages.base import MASK, Family, Floats, Language, Nats, Tokens
+from xenoglot.languages.kernels import (
+    STREAM_LANGUAGE,
+    STREAM_TOKENS,
+    Stream,
+    bounded_integer,
+    compiled,
+    geometric_gap,
+    logarithm,
+    next_uniform,
+    open_stream,
+    poisson,
+    run_rows,
+)
+from xenoglot.options import option
+
+__all__ = ["MetaLMv1", "MetaLMv1Language"]
+
+SHORTEST_ELEMENT = 3
+IMPOSSIBLE = 1e-300  # a belief's total below this means that the language cannot produce the input
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetaLMv1(Family):
+    r"""Random elements repeated with noise (Xenoverse's `metalang` v1; MetaGym's `metalm`).
+
+    Floor: the exact Bayes filter over the hidden state (element k, position j), with b_t(k, j) = p(state | x_0..t):
+
+    .. math::
+        b_t(k, j) \propto c(x_t | E_k[j]) \, b_{t-1}(k, j-1), \qquad
+        b_t(k, 0) \propto \frac{c(x_t | E_k[0])}{n} \sum_{k'} b_{t-1}(k', \text{end})
+
+    with the channel c(x | y) = 1 - e if x = y, e m if x is MASK, and e (1 - m) / (V - 1) otherwise. The next target has
+    probability sum over states of b_t times [the next clean token is v]. With separators the position is visible, and
+    n weights suffice: O(n) a token; without, all sum l_k states are kept: O(sum l_k) a token.
+
+    Prefixes that cannot be (a token beyond the longest element, any disturbance when e = 0): the filter starts anew at
+    an element's beginning, and with separators so it does at every separator.
+
+    Where we differ: the earlier code draws the replacement from all tokens, so that some are no replacement; its 2023
+    version never emits the last element nor token V; later ones use id 0 for separator, mask and an ordinary token.
+
+    Source: Wang et al., arXiv 2405.17234; PaddlePaddle `l3c`, `metalang/metalangv1.py`.
+
+    Example:
+        >>> family = MetaLMv1(vocab_size=16, n_elements=4, element_length=8, separator=True)
+        >>> batch = family.batch(batch_size=2, length=256, seed=0, floor=True)
+        >>> batch.inputs.shape, batch.floor_nats.shape
+        ((2, 256), (2, 256))
+    """
+
+    name: ClassVar[str] = "metalm-v1"
+    aliases: ClassVar[tuple[str, ...]] = ("v1",)
+
+    vocab_size: int = option(64, "ordinary tokens, 1..V", unit="tokens", minimum=2, maximum=2**31 - 3)
+    n_elements: int = option(10, "elements of a language, n", minimum=1, maximum=10**6, flags=("elements_number", "n"))
+    element_length: float = option(
+        64, "mean length of an element, l", unit="tokens", minimum=1, maximum=10**6, flags=("elements_length",)
+    )
+    error_rate: float = option(0.10, "probability that a position is disturbed, e", minimum=0.0, maximum=1.0)
+    mask_ratio: float = option(0.30, "share of the disturbed positions that become MASK, m", minimum=0.0, maximum=1.0)
+    separator: bool = option(False, "whether a separator, id V + 1, stands after every element")
+
+    @property
+    def n_tokens(self) -> int:
+        return self.vocab_size + (2 if self.separator else 1)
+
+    @property
+    def separator_id(self) -> int | None:
+        """The separator's id, V + 1; None if there is none."""
+        return self.vocab_size + 1 if self.separator else None
+
+    def _draw(self, seed: int, row: int) -> MetaLMv1Language:
+        flat, starts = _draw_elements(seed, row, self.vocab_size, self.n_elements, float(self.element_length))
+        return MetaLMv1Language(self, flat, starts)
+
+    def _fill(
+        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
+    ) -> None:
+        def work(first: int, last: int) -> None:
+            floor_rows = _NO_FLOOR if floor_nats is None else floor_nats[first:last]
+            _write_languages(
+                seed,
+                start + first,
+                self.vocab_size,
+                self.n_elements,
+                float(self.element_length),
+                self._law(),
+                inputs[first:last],
+                targets[first:last],
+                floor_rows,
+            )
+
+        run_rows(work, n_rows=len(inputs), length=inputs.shape[1], threads=threads)
+
+    def _law(self) -> tuple[float, float, float, float, int, int]:
+        """Return what the compiled code needs to know: e, m, and the channel's probabilities; V; the separator or -1."""
+        e, m = float(self.error_rate), float(self.mask_ratio)
+        replaced = e * (1.0 - m) / (self.vocab_size - 1)
+        return e, m, 1.0 - e, replaced, self.vocab_size, self.separator_id or -1
+
+
+class MetaLMv1Language(Language):
+    """One language of MetaLM-1.
+
+    Attributes:
+        elements: The n elements, int32 arrays of ids 1..V.
+    """
+
+    family: MetaLMv1
+
+    def __init__(self, family: MetaLMv1, flat: Tokens, starts: Any) -> None:
+        self.family = family
+        self._flat = flat
+        self._starts = starts
+
+    @classmethod
+    def from_elements(cls, family: MetaLMv1, elements: Sequence[ArrayLike]) -> MetaLMv1Language:
+        """Make a language of elements of your own, of any length from 1.
+
+        Args:
+            family: Gives the vocabulary, noise and separator; its number and length of elements are not used.
+            elements: Sequences of ids from 1 to V.
+
+        Raises:
+            DataError: If there is no element, or one is empty or holds other ids.
+        """
+        arrays = [np.asarray(element) for element in elements]
+        for index, array in enumerate(arrays):
+            is_whole = array.ndim == 1 and array.size > 0 and np.issubdtype(array.dtype, np.integer)
+            if not is_whole or array.min() < 1 or array.max() > family.vocab_size:
+                raise DataError(f"elements[{index}]: got {array!r}; allowed: ids from 1 to {family.vocab_size}.")
+        if not arrays:
+            raise DataError("elements: got none; allowed: at least one sequence of ids.")
+        starts = np.concatenate([[0], np.cumsum([array.size for array in arrays])]).astype(np.int64)
+        return cls(family, np.concatenate(arrays).astype(np.int32), starts)
+
+    @property
+    def elements(self) -> list[Tokens]:
+        """The clean elements, in the order of their numbers."""
+        return [self._flat[first:last].copy() for first, last in zip(self._starts[:-1], self._starts[1:], strict=True)]
+
+    def _fill(
+        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
+    ) -> None:
+        law = self.family._law()
+
+        def work(first: int, last: int) -> None:
+            floor_rows = _NO_FLOOR if floor_nats is None else floor_nats[first:last]
+            _write_rows(
+                seed, start + first, self._flat, self._starts, law, inputs[first:last], targets[first:last], floor_rows
+            )
+
+        run_rows(work, n_rows=len(inputs), length=inputs.shape[1], threads=threads)
+
+    def _predict(self, inputs: Tokens) -> Floats:
+        probabilities = np.zeros((*inputs.shape, self.family.n_tokens))
+        _predict_rows(self._flat, self._starts, self.family._law(), inputs, probabilities)
+        with np.errstate(divide="ignore"):
+            return np.log(probabilities)
+
+    def _input_log_probs(self, inputs: Tokens) -> Floats:
+        """Return ln p(x_t | x before t): the law of the next clean token, through the channel."""
+        probabilities = np.zeros((*inputs.shape, self.family.n_tokens))
+        _predict_rows(self._flat, self._starts, self.family._law(), inputs, probabilities)
+        first = np.zeros(self.family.n_tokens)
+        np.add.at(first, self._flat[self._starts[:-1]], 1.0 / (len(self._starts) - 1))
+        before_BLV = np.concatenate(
+            [np.broadcast_to(first, (len(inputs), 1, first.size)), probabilities[:, :-1]], axis=1
+        )
+        e, m, kept, replaced, vocab_size, separator = self.family._law()
+        clean_BL = np.take_along_axis(before_BLV, inputs[..., None], axis=2)[..., 0]
+        words_BL = before_BLV[..., 1 : vocab_size + 1].sum(axis=2)
+        observed_BL = kept * clean_BL + replaced * (words_BL - clean_BL)
+        observed_BL = np.where(inputs == MASK, e * m * words_BL, observed_BL)
+        if separator > 0:
+            observed_BL = np.where(inputs == separator, clean_BL, observed_BL)
+        with np.errstate(divide="ignore"):
+            return np.log(np.maximum(observed_BL, 0.0))
+
+
+_NO_FLOOR = np.empty((0, 0), np.float32)
+
+
+@compiled
+def _draw_elements(seed: int, row: int, vocab_size: int, n_elements: int, mean_length: float) -> tuple[Any, Any]:
+    """Draw a language: its elements one behind the other, and where each starts."""
+    source = open_stream(seed, STREAM_LANGUAGE, row)
+    starts = np.empty(n_elements + 1, np.int64)
+    starts[0] = 0
+    for k in range(n_elements):
+        starts[k + 1] = starts[k] + max(SHORTEST_ELEMENT, poisson(source, mean_length))
+    flat = np.empty(starts[n_elements], np.int32)
+    for i in range(flat.size):
+        flat[i] = 1 + bounded_integer(source, vocab_size)
+    return flat, starts
+
+
+@compiled
+def _write_languages(
+    seed: int,
+    start: int,
+    vocab_size: int,
+    n_elements: int,
+    mean_length: float,
+    law: Any,
+    inputs: Any,
+    targets: Any,
+    floor_nats: Any,
+) -> None:
+    for i in range(len(inputs)):
+        flat, starts = _draw_elements(seed, start + i, vocab_size, n_elements, mean_length)
+        rows = slice(i, i + 1)
+        _write_rows(seed, start + i, flat, starts, law, inputs[rows], targets[rows], floor_nats[rows])
+
+
+@compiled
+def _write_rows(
+    seed: int, start: int, flat: Any, starts: Any, law: Any, inputs: Any, targets: Any, floor_nats: Any
+) -> None:
+    for i in range(len(inputs)):
+        _write_row(open_stream(seed, STREAM_TOKENS, start + i), flat, starts, law, inputs[i], targets[i])
+        if floor_nats.size:
+            if law[5] > 0:
+                _floor_with_separators(flat, starts, law, inputs[i], targets[i], floor_nats[i])
+            else:
+                _floor_without_separators(flat, starts, law, inputs[i], targets[i], floor_nats[i])
+
+
+@compiled
+def _write_row(source: Stream, flat: Any, starts: Any, law: Any, inputs: Any, targets: Any) -> None:
+    """Write x[0:L] and y[1:L+1]: copy whole elements, then disturb x where the noise strikes next."""
+    error_rate, mask_ratio, _, _, vocab_size, separator = law
+    length = len(inputs)
+    log_survival = -np.inf if error_rate == 1.0 else np.log1p(-error_rate)
+    gap = geometric_gap(source, log_survival)  # undisturbed positions before the next disturbed one
+    position = 0
+    while position <= length:
+        k = bounded_integer(source, len(starts) - 1)
+        first = starts[k]
+        count = min(starts[k + 1] - first, length + 1 - position)
+        for i in range(min(count, length - position)):
+            inputs[position + i] = flat[first + i]
+        for i in range(1 if position == 0 else 0, count):
+            targets[position + i - 1] = flat[first + i]
+        while gap < count:
+            if position + gap < length:
+                inputs[position + gap] = _disturbed(source, flat[first + gap], mask_ratio, vocab_size)
+            gap += 1 + geometric_gap(source, log_survival)
+        gap -= count
+        position += count
+        if separator > 0 and position <= length:
+            if position < length:
+                inputs[position] = separator
+            targets[position - 1] = separator
+            position += 1
+
+
+@compiled
+def _disturbed(source: Stream, token: int, mask_ratio: float, vocab_size: int) -> int:
+    """Return MASK, or one of the other V - 1 tokens."""
+    if next_uniform(source) < mask_ratio:
+        return MASK
+    other = 1 + bounded_integer(source, vocab_size - 1)
+    return other if other < token else other + 1
+
+
+@compiled
+def _channel(read: int, clean: int, law: Any) -> float:
+    """Return c(read | clean), for a position within an element."""
+    error_rate, mask_ratio, kept, replaced, _, separator = law
+    if read == clean:
+        return kept
+    if read == MASK:
+        return error_rate * mask_ratio
+    return 0.0 if read == separator else replaced
+
+
+@compiled
+def _floor_with_separators(flat: Any, starts: Any, law: Any, inputs: Any, targets: Any, floor_nats: Any) -> None:
+    """Weigh the n elements that the current one may be: the position is known, so O(n) a token."""
+    n_elements, separator = len(starts) - 1, law[5]
+    weights = np.empty(n_elements)
+    position = 0
+    weights[:] = 1.0
+    for t in range(len(inputs)):
+        position = _read_with_separators(flat, starts, law, inputs[t], position, weights)
+        total = 0.0
+        hit = 0.0
+        for k in range(n_elements):
+            i = starts[k] + position
+            if i <= starts[k + 1]:
+                following = separator if i == starts[k + 1] else flat[i]
+                total += weights[k]
+                hit += weights[k] if following == targets[t] else 0.0
+        floor_nats[t] = -logarithm(hit / total)
+
+
+@compiled
+def _read_with_separators(flat: Any, starts: Any, law: Any, read: int, position: int, weights: Any) -> int:
+    """Update the weights of the elements by one token; returns the position after it."""
+    if read != law[5]:
+        total = 0.0
+        for k in range(len(weights)):
+            i = starts[k] + position
+            weights[k] *= _channel(read, flat[i], law) if i < starts[k + 1] else 0.0
+            total += weights[k]
+        if total >= IMPOSSIBLE:
+            for k in range(len(weights)):
+                weights[k] /= total
+            return position + 1
+    weights[:] = 1.0
+    return 0
+
+
+@compiled
+def _floor_without_separators(flat: Any, starts: Any, law: Any, inputs: Any, targets: Any, floor_nats: Any) -> None:
+    """Filter over all (element, position) states, laid out flat: a step is a shift by one."""
+    n_states = len(flat)
+    belief, shifted = np.empty(n_states), np.empty(n_states)
+    _restart_belief(starts, shifted)
+    for t in range(len(inputs)):
+        _read_without_separators(flat, starts, law, inputs[t], shifted, belief)
+        _shift_belief(starts, belief, shifted)
+        hit = np.zeros(16)
+        wanted = targets[t]
+        blocks = n_states // 16 * 16
+        for first in range(0, blocks, 16):
+            for lane in range(16):
+                hit[lane] += shifted[first + lane] if flat[first + lane] == wanted else 0.0
+        for i in range(blocks, n_states):
+            hit[0] += shifted[i] if flat[i] == wanted else 0.0
+        floor_nats[t] = -logarithm(_sum_of_lanes(hit))
+
+
+@compiled
+def _restart_belief(starts: Any, belief: Any) -> None:
+    """Put all belief on the elements' first positions."""
+    belief[:] = 0.0
+    for k in range(len(starts) - 1):
+        belief[starts[k]] = 1.0 / (len(starts) - 1)
+
+
+@compiled
+def _read_without_separators(flat: Any, starts: Any, law: Any, read: int, prior: Any, belief: Any) -> None:
+    """Multiply the prior by the channel and normalise: belief = p(state | inputs so far)."""
+    error_rate, mask_ratio, kept, replaced, _, _ = law
+    n_states = len(flat)
+    other = error_rate * mask_ratio if read == MASK else replaced
+    lanes = np.zeros(16)
+    blocks = n_states // 16 * 16
+    for first in range(0, blocks, 16):
+        for lane in range(16):
+            i = first + lane
+            belief[i] = prior[i] * (kept if flat[i] == read else other)
+            lanes[lane] += belief[i]
+    for i in range(blocks, n_states):
+        belief[i] = prior[i] * (kept if flat[i] == read else other)
+        lanes[0] += belief[i]
+    total = _sum_of_lanes(lanes)
+    if total < IMPOSSIBLE:  # nothing the language does explains this: the element ends here
+        belief[:] = 0.0
+        belief[starts[1:] - 1] = 1.0 / (len(starts) - 1)
+        return
+    scale = 1.0 / total
+    for i in range(n_states):
+        belief[i] *= scale
+
+
+@compiled
+def _shift_belief(starts: Any, belief: Any, shifted: Any) -> None:
+    """Move every state one position on; ends restart at the beginning of any element."""
+    n_elements = len(starts) - 1
+    ended = 0.0
+    for k in range(n_elements):
+        ended += belief[starts[k + 1] - 1]
+    for i in range(1, len(belief)):
+        shifted[i] = belief[i - 1]
+    for k in range(n_elements):
+        shifted[starts[k]] = ended / n_elements
+
+
+@compiled
+def _sum_of_lanes(lanes: Any) -> float:
+    total = 0.0
+    for lane in range(len(lanes)):
+        total += lanes[lane]
+    return total
+
+
+@compiled
+def _predict_rows(flat: Any, starts: Any, law: Any, inputs: Any, probabilities: Any) -> None:
+    n_states = len(flat)
+    n_elements, separator = len(starts) - 1, law[5]
+    weights = np.empty(n_elements)
+    belief, shifted = np.empty(n_states), np.empty(n_states)
+    for row in range(len(inputs)):
+        position = 0
+        weights[:] = 1.0
+        _restart_belief(starts, shifted)
+        for t in range(inputs.shape[1]):
+            out = probabilities[row, t]
+            if separator > 0:
+                position = _read_with_separators(flat, starts, law, inputs[row, t], position, weights)
+                total = 0.0
+                for k in range(n_elements):
+                    total += weights[k] if starts[k] + position <= starts[k + 1] else 0.0
+                for k in range(n_elements):
+                    i = starts[k] + position
+                    if i <= starts[k + 1]:
+                        out[separator if i == starts[k + 1] else flat[i]] += weights[k] / total
+            else:
+                _read_without_separators(flat, starts, law, inputs[row, t], shifted, belief)
+                _shift_belief(starts, belief, shifted)
+                for i in range(n_states):
+                    out[flat[i]] += shifted[i]

@@ -1,0 +1,112 @@
+"""Name -> class, for every folder that says "add a file here".
+
+A class is found in one of three ways, and never needs a list to be edited:
+
+- it stands in a file of the registry's folder and has a ``name``;
+- an installed package offers it under the registry's entry-point group (``xenoglot.languages``, ...);
+- the name is a dotted path, ``my_module:MyFamily`` or ``my_module.MyFamily``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import inspect
+import pkgutil
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar, cast
+
+from xenoglot.errors import DataError, UnknownNameError
+
+__all__ = ["Registry"]
+
+Member = TypeVar("Member")
+
+
+class Registry(Generic[Member]):
+    """The classes of one kind, found by name.
+
+    Args:
+        kind: What a member is called in messages ("family").
+        package: The folder's import path; also the entry-point group.
+        base: The class that every member derives from, as ``"module:Name"``, so that nothing is imported early.
+    """
+
+    def __init__(self, *, kind: str, package: str, base: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._base = base
+        self._found: dict[str, type[Member]] | None = None
+
+    def get(self, name: str) -> type[Member]:
+        """Return the class with this name, alias or dotted path.
+
+        Raises:
+            UnknownNameError: With the nearest known name.
+            DataError: If a dotted path leads to something else than a class of this kind.
+        """
+        members = self._members()
+        if name in members:
+            return members[name]
+        for member in members.values():
+            if name in getattr(member, "aliases", ()):
+                return member
+        if "." in name or ":" in name:
+            return self._load(name)
+        raise UnknownNameError(
+            self.kind, name, members, f"A {self.kind} of your own is named by its path, such as my_module:MyClass."
+        )
+
+    def names(self) -> tuple[str, ...]:
+        """List the registered names, sorted."""
+        return tuple(sorted(self._members()))
+
+    def members(self) -> MappingProxyType[str, type[Member]]:
+        """Return the registered classes by name."""
+        return MappingProxyType(self._members())
+
+    def _members(self) -> dict[str, type[Member]]:
+        if self._found is None:
+            found: dict[str, type[Member]] = {}
+            folder = importlib.import_module(self.package)
+            for module_info in pkgutil.iter_modules(folder.__path__):
+                module = importlib.import_module(f"{self.package}.{module_info.name}")
+                for _, member in inspect.getmembers(module, self._is_member):
+                    if member.__module__ == module.__name__:
+                        found[member.name] = member
+            for entry_point in importlib.metadata.entry_points(group=self.package):
+                found[entry_point.name] = self._checked(entry_point.load(), entry_point.value)
+            self._found = found
+        return self._found
+
+    def _base_class(self) -> type[Member]:
+        module_name, _, class_name = self._base.partition(":")
+        return cast("type[Member]", getattr(importlib.import_module(module_name), class_name))
+
+    def _is_member(self, candidate: Any) -> bool:
+        return (
+            inspect.isclass(candidate)
+            and issubclass(candidate, self._base_class())
+            and not inspect.isabstract(candidate)
+            and isinstance(getattr(candidate, "name", None), str)
+        )
+
+    def _load(self, path: str) -> type[Member]:
+        module_name, _, class_name = path.partition(":") if ":" in path else path.rpartition(".")
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (module_name == error.name or module_name.startswith(error.name + ".")):
+                raise  # the user's module was found; something that it imports was not
+            raise UnknownNameError(
+                self.kind, path, self._members(), f"There is no module {module_name!r} on Python's path."
+            ) from error
+        if not hasattr(module, class_name):
+            raise UnknownNameError(self.kind, path, self._members(), f"{module_name} has no {class_name!r}.")
+        return self._checked(getattr(module, class_name), path)
+
+    def _checked(self, candidate: Any, path: str) -> type[Member]:
+        if not self._is_member(candidate):
+            base = self._base.replace(":", ".")
+            raise DataError(f"{path} is not a {self.kind}: got {candidate!r}; allowed: a subclass of {base} with a name.")
+        return cast("type[Member]", candidate)
