@@ -1,0 +1,283 @@
+"""Order-k Markov languages: the next token depends on the last k, by a random table.
+
+Every context c of k tokens has a law P(. | c) ~ Dirichlet(alpha, ..., alpha) over 1..V. The first k tokens are uniform,
+so that the Bayes predictor of a learner who does not know the table is exact too.
+
+inputs = x[0:L], targets = x[1:L+1].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xenoglot.errors import OptionError
+from xenoglot.languages.base import Family, Floats, Language, Nats, Tokens
+from xenoglot.languages.kernels import (
+    STREAM_ELEMENTS,
+    STREAM_LANGUAGE,
+    STREAM_TOKENS,
+    bounded_integer,
+    compiled,
+    exponential,
+    log_gamma_variate,
+    logarithm,
+    next_uniform,
+    open_stream,
+    philox,
+    run_rows,
+)
+from xenoglot.options import option
+
+__all__ = ["Markov", "MarkovLanguage"]
+
+LARGEST_TABLE_BITS = 62
+NO_SLOT = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Markov(Family):
+    r"""Random order-k Markov chains with Dirichlet rows.
+
+    Floor: the table itself; ln V for the first k tokens.
+
+    .. math::
+        P(x_t = v | x_{t-k}, ..., x_{t-1}) = \theta_{c, v}, \qquad \theta_c \sim \mathrm{Dirichlet}(\alpha, ..., \alpha)
+
+    A row of the table is drawn when its context first occurs, as a function of (seed, language, context), so any order
+    and vocabulary with V^k below 2^62 will do. Contexts with MASK in them cannot occur and are followed by a uniform law.
+
+    Source: Edelman et al., arXiv 2402.11004 (in-context learning of Markov chains), with any order and alpha.
+
+    Example:
+        >>> language = Markov(vocab_size=4, order=2, alpha=0.5).draw(seed=7)
+        >>> language.row((1, 3)).sum().round(6).item()
+        1.0
+    """
+
+    name: ClassVar[str] = "markov"
+
+    vocab_size: int = option(64, "tokens, 1..V", unit="tokens", minimum=2, maximum=2**20)
+    order: int = option(1, "how many tokens back the law looks, k", unit="tokens", minimum=0, maximum=62)
+    alpha: float = option(
+        1.0, "Dirichlet concentration; small means sharp", minimum=0.0, exclusive_minimum=True, maximum=1e6
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.order * math.log2(self.vocab_size) > LARGEST_TABLE_BITS:
+            most = int(LARGEST_TABLE_BITS / math.log2(self.vocab_size))
+            raise OptionError("order", self.order, f"at most {most} with vocab_size {self.vocab_size} (V^k below 2^62)")
+
+    @property
+    def n_tokens(self) -> int:
+        return self.vocab_size + 1
+
+    def _draw(self, seed: int, row: int) -> MarkovLanguage:
+        return MarkovLanguage(self, int(_language_key(seed, row)))
+
+    def _fill(
+        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
+    ) -> None:
+        self._write(seed, start, None, inputs, targets, floor_nats, threads)
+
+    def _write(
+        self,
+        seed: int,
+        start: int,
+        key: int | None,
+        inputs: Tokens,
+        targets: Tokens,
+        floor_nats: Nats | None,
+        threads: int | None,
+    ) -> None:
+        """Write rows of the language with this key, or each of its own language if there is none."""
+
+        def work(first: int, last: int) -> None:
+            floor_rows = _NO_FLOOR if floor_nats is None else floor_nats[first:last]
+            _write_rows(
+                seed,
+                start + first,
+                np.uint64(0 if key is None else key),
+                key is None,
+                self.vocab_size,
+                self.order,
+                float(self.alpha),
+                inputs[first:last],
+                targets[first:last],
+                floor_rows,
+            )
+
+        run_rows(work, n_rows=len(inputs), length=inputs.shape[1], threads=threads)
+
+
+class MarkovLanguage(Language):
+    """One Markov chain.
+
+    Attributes:
+        key: The number that its table is a function of.
+    """
+
+    family: Markov
+
+    def __init__(self, family: Markov, key: int) -> None:
+        self.family = family
+        self.key = key
+
+    def row(self, context: tuple[int, ...]) -> Floats:
+        """Return P(. | context) over the ids 1..V, float64 [V]; the context is the last k ids, oldest first."""
+        inputs = np.asarray([*context] if context else [1], dtype=np.int32)
+        return np.exp(self.predict(inputs)[-1, 1:])
+
+    def _fill(
+        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
+    ) -> None:
+        self.family._write(seed, start, self.key, inputs, targets, floor_nats, threads)
+
+    def _predict(self, inputs: Tokens) -> Floats:
+        log_probs = np.full((*inputs.shape, self.family.n_tokens), -np.inf)
+        family = self.family
+        _predict_rows(
+            np.uint64(self.key), family.vocab_size, family.order, float(family.alpha), inputs, log_probs[:, :, 1:]
+        )
+        return log_probs
+
+    def _first_input_log_probs(self) -> Floats:
+        if self.family.order > 0:
+            return super()._first_input_log_probs()
+        return self._predict(np.ones((1, 1), np.int32))[0, 0]
+
+
+_NO_FLOOR = np.empty((0, 0), np.float32)
+
+
+@compiled
+def _language_key(seed: int, row: int) -> int:
+    low, high = np.uint64(row) & np.uint64(0xFFFFFFFF), np.uint64(row) >> np.uint64(32)
+    w0, w1, _, _ = philox(seed, STREAM_LANGUAGE, low, high, 0)
+    return (np.uint64(w1) << np.uint64(32)) | np.uint64(w0)
+
+
+@compiled
+def _draw_log_row(key: int, context: int, alpha: float, log_row: Any) -> None:
+    """Draw ln Dirichlet(alpha): normalised log-gammas, so that tiny alphas do not underflow."""
+    source = open_stream(key, STREAM_ELEMENTS, context)
+    largest = -np.inf
+    for v in range(len(log_row)):
+        log_row[v] = log_gamma_variate(source, alpha)
+        largest = max(largest, log_row[v])
+    total = 0.0
+    for v in range(len(log_row)):
+        total += exponential(log_row[v] - largest)
+    normaliser = largest + logarithm(total)
+    for v in range(len(log_row)):
+        log_row[v] -= normaliser
+
+
+@compiled
+def _open_table(vocab_size: int, order: int, length: int) -> Any:
+    """Make room for the rows of every context that may be seen: a hash from contexts to slots, and the slots."""
+    most = float(vocab_size) ** order
+    n_slots = int(min(most, float(length + 1)))
+    n_buckets = 2
+    while n_buckets < 2 * n_slots:
+        n_buckets *= 2
+    contexts = np.empty(n_buckets, np.int64)
+    slots = np.full(n_buckets, NO_SLOT, np.int64)
+    log_rows = np.empty((n_slots, vocab_size))
+    cumulative = np.empty((n_slots, vocab_size))
+    used = np.zeros(1, np.int64)
+    return contexts, slots, log_rows, cumulative, used
+
+
+@compiled
+def _slot_of(table: Any, key: int, context: int, alpha: float) -> int:
+    """Find the context's row in the table, drawing it the first time."""
+    contexts, slots, log_rows, cumulative, used = table
+    n_buckets = len(contexts)
+    bucket = (context * 0x9E3779B97F4A7C15 >> 20) & (n_buckets - 1)
+    while slots[bucket] != NO_SLOT and contexts[bucket] != context:
+        bucket = (bucket + 1) & (n_buckets - 1)
+    if slots[bucket] == NO_SLOT:
+        slot = used[0]
+        used[0] += 1
+        contexts[bucket], slots[bucket] = context, slot
+        _draw_log_row(key, context, alpha, log_rows[slot])
+        total = 0.0
+        for v in range(log_rows.shape[1]):
+            total += exponential(log_rows[slot, v])
+            cumulative[slot, v] = total
+    return slots[bucket]
+
+
+@compiled
+def _sample(cumulative: Any, uniform: float) -> int:
+    """Return the first index whose cumulative weight exceeds a uniform share of the total, by bisection."""
+    wanted = uniform * cumulative[-1]
+    low, high = 0, len(cumulative) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if cumulative[middle] > wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@compiled
+def _write_rows(
+    seed: int,
+    start: int,
+    shared_key: int,
+    draw_keys: bool,
+    vocab_size: int,
+    order: int,
+    alpha: float,
+    inputs: Any,
+    targets: Any,
+    floor_nats: Any,
+) -> None:
+    length = inputs.shape[1]
+    most_contexts = vocab_size**order
+    table = _open_table(vocab_size, order, length * (1 if draw_keys else len(inputs)))
+    for i in range(len(inputs)):
+        key = _language_key(seed, start + i) if draw_keys else shared_key
+        if draw_keys:
+            table[1][:] = NO_SLOT
+            table[4][0] = 0
+        source = open_stream(seed, STREAM_TOKENS, start + i)
+        context = 0
+        for t in range(length + 1):
+            if t < order:
+                token = bounded_integer(source, vocab_size)
+                nats = np.log(float(vocab_size))
+            else:
+                slot = _slot_of(table, key, context, alpha)
+                token = _sample(table[3][slot], next_uniform(source))
+                nats = -table[2][slot, token]
+            context = (context * vocab_size + token) % most_contexts
+            if t < length:
+                inputs[i, t] = 1 + token
+            if t > 0:
+                targets[i, t - 1] = 1 + token
+                if floor_nats.size:
+                    floor_nats[i, t - 1] = nats
+
+
+@compiled
+def _predict_rows(key: int, vocab_size: int, order: int, alpha: float, inputs: Any, log_probs: Any) -> None:
+    most_contexts = vocab_size**order
+    table = _open_table(vocab_size, order, inputs.size)
+    for i in range(len(inputs)):
+        context = 0
+        last_mask = -1
+        for t in range(inputs.shape[1]):
+            last_mask = t if inputs[i, t] == 0 else last_mask
+            context = (context * vocab_size + max(inputs[i, t] - 1, 0)) % most_contexts
+            if t + 1 < order or t - last_mask < order:
+                log_probs[i, t] = -np.log(float(vocab_size))
+            else:
+                log_probs[i, t] = table[2][_slot_of(table, key, context, alpha)]
