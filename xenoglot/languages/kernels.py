@@ -35,9 +35,11 @@ __all__ = [
     "fused_multiply_add",
     "geometric_gap",
     "hyperbolic_tangent",
+    "inlined",
     "log_gamma_variate",
     "logarithm",
     "next_uniform",
+    "next_word",
     "open_stream",
     "philox",
     "poisson",
@@ -54,11 +56,12 @@ STREAM_TOKENS = 2
 STREAM_ELEMENTS = 3
 """A further stream of parameters, for families that draw some of them lazily."""
 
-Stream: TypeAlias = Any  # in compiled code: (uint64[6] state, uint32[WORDS] buffer)
+Stream: TypeAlias = Any  # in compiled code: uint32[HEADER + WORDS]; one array, because tuples cost reference counts
 
-BLOCKS = 64  # Philox blocks in a buffer: enough to vectorise, small enough to waste little
+BLOCKS = 32  # Philox blocks in a buffer: enough to vectorise, small enough to waste little
 WORDS = 4 * BLOCKS
-KEY, STREAM, ROW_LOW, ROW_HIGH, NEXT_BLOCK, CURSOR = range(6)
+KEY_LOW, KEY_HIGH, STREAM, ROW_LOW, ROW_HIGH, NEXT_BLOCK, CURSOR = range(7)
+HEADER = 8
 
 LOW_32 = np.uint64(0xFFFFFFFF)
 SHIFT_32 = np.uint64(32)
@@ -67,6 +70,11 @@ SHIFT_32 = np.uint64(32)
 def compiled(function: Function) -> Function:
     """Compile to machine code, cached on disk, without the interpreter's lock and without fast-math."""
     return cast(Function, numba.njit(cache=True, nogil=True)(function))
+
+
+def inlined(function: Function) -> Function:
+    """Compile as part of every caller, because a loop with a call in it does not vectorise."""
+    return cast(Function, numba.njit(cache=True, nogil=True, forceinline=True)(function))
 
 
 # --- arithmetic whose every bit is ours ------------------------------------------------------------------------------
@@ -96,7 +104,7 @@ def _float_of(typing_context: Any, bits: Any) -> Any:
     return types.float64(types.int64), build
 
 
-@compiled
+@inlined
 def fused_multiply_add(x: float, y: float, z: float) -> float:
     """Return x * y + z with one rounding."""
     return _fma(x, y, z)
@@ -110,7 +118,7 @@ SQRT_HALF = 0.7071067811865476
 TWO_PI = 6.283185307179586
 
 
-@compiled
+@inlined
 def exponential(x: float) -> float:
     """Return e^x to about 1e-14 relative; x is held to [-708, 709]."""
     x = min(max(x, -708.0), 709.0)
@@ -132,7 +140,7 @@ def exponential(x: float) -> float:
     return p * _float_of((_bits_of(shifted) + 1023) << 52)
 
 
-@compiled
+@inlined
 def logarithm(x: float) -> float:
     """Return ln x to about 1e-15 for positive normal x; at most 2.3e-308 gives about -708."""
     bits = _bits_of(max(x, 2.3e-308))
@@ -157,13 +165,13 @@ def logarithm(x: float) -> float:
     return _fma(power, LN_2_HIGH, _fma(power, LN_2_LOW, tail) + 2.0 * s)
 
 
-@compiled
+@inlined
 def hyperbolic_tangent(x: float) -> float:
     """Return tanh x to about 1e-15 absolute: 1 - 2 / (e^2x + 1)."""
     return 1.0 - 2.0 / (exponential(2.0 * x) + 1.0)
 
 
-@compiled
+@inlined
 def _cosine_and_sine_of_turn(turn: float) -> tuple[float, float]:
     """Return cos and sin of 2 pi turn, for a turn in [0, 1)."""
     quarters = _fma(turn, 4.0, ROUNDING_MAGIC)
@@ -196,7 +204,7 @@ def _cosine_and_sine_of_turn(turn: float) -> tuple[float, float]:
 # --- random words ----------------------------------------------------------------------------------------------------
 
 
-@compiled
+@inlined
 def philox(key: int, stream: int, row_low: int, row_high: int, block: int) -> tuple[int, int, int, int]:
     """Return four random 32-bit words: Philox4x32-10 of counter (block, stream, row_low, row_high) under the seed."""
     k0 = np.uint64(key) & LOW_32
@@ -217,58 +225,60 @@ def philox(key: int, stream: int, row_low: int, row_high: int, block: int) -> tu
 @compiled
 def open_stream(seed: int, stream: int, row: int) -> Stream:
     """Open the buffered words of one (seed, stream, row)."""
-    state = np.empty(6, np.uint64)
-    state[KEY] = np.uint64(seed)
-    state[STREAM] = np.uint64(stream)
-    state[ROW_LOW] = np.uint64(row) & LOW_32
-    state[ROW_HIGH] = np.uint64(row) >> SHIFT_32
-    state[NEXT_BLOCK] = np.uint64(0)
-    state[CURSOR] = np.uint64(WORDS)
-    return state, np.empty(WORDS, np.uint32)
+    source = np.empty(HEADER + WORDS, np.uint32)
+    source[KEY_LOW] = np.uint64(seed) & LOW_32
+    source[KEY_HIGH] = np.uint64(seed) >> SHIFT_32
+    source[STREAM] = stream
+    source[ROW_LOW] = np.uint64(row) & LOW_32
+    source[ROW_HIGH] = np.uint64(row) >> SHIFT_32
+    source[NEXT_BLOCK] = 0
+    source[CURSOR] = HEADER + WORDS
+    return source
 
 
 @compiled
 def _refill(source: Stream) -> None:
-    state, words = source
-    key, stream, low, high = state[KEY], state[STREAM], state[ROW_LOW], state[ROW_HIGH]
-    first = state[NEXT_BLOCK]
+    key = np.uint64(source[KEY_LOW]) | (np.uint64(source[KEY_HIGH]) << SHIFT_32)
+    stream, low, high = source[STREAM], source[ROW_LOW], source[ROW_HIGH]
+    first = source[NEXT_BLOCK]
     for b in range(BLOCKS):
-        w0, w1, w2, w3 = philox(key, stream, low, high, (first + np.uint64(b)) & LOW_32)
-        words[b] = np.uint32(w0)
-        words[BLOCKS + b] = np.uint32(w1)
-        words[2 * BLOCKS + b] = np.uint32(w2)
-        words[3 * BLOCKS + b] = np.uint32(w3)
-    state[NEXT_BLOCK] = first + np.uint64(BLOCKS)
-    state[CURSOR] = np.uint64(0)
+        w0, w1, w2, w3 = philox(key, stream, low, high, (np.uint64(first) + np.uint64(b)) & LOW_32)
+        source[HEADER + b] = w0
+        source[HEADER + BLOCKS + b] = w1
+        source[HEADER + 2 * BLOCKS + b] = w2
+        source[HEADER + 3 * BLOCKS + b] = w3
+    source[NEXT_BLOCK] = first + BLOCKS
+    source[CURSOR] = HEADER
 
 
-@compiled
-def _next_word(source: Stream) -> int:
-    state, words = source
-    if state[CURSOR] == np.uint64(WORDS):
+@inlined
+def next_word(source: Stream) -> int:
+    """Return the stream's next 32 random bits."""
+    cursor = np.int64(source[CURSOR])
+    if cursor == HEADER + WORDS:
         _refill(source)
-    cursor = state[CURSOR]
-    state[CURSOR] = cursor + np.uint64(1)
-    return np.uint64(words[cursor])
+        cursor = np.int64(HEADER)
+    source[CURSOR] = cursor + 1
+    return np.uint64(source[cursor])
 
 
-@compiled
+@inlined
 def next_uniform(source: Stream) -> float:
     """Return a uniform number in (0, 1), on the midpoints of a grid of 2^-53."""
-    high = np.uint64(_next_word(source)) >> np.uint64(5)
-    low = np.uint64(_next_word(source)) >> np.uint64(6)
+    high = np.uint64(next_word(source)) >> np.uint64(5)
+    low = np.uint64(next_word(source)) >> np.uint64(6)
     return (float(high) * 67108864.0 + float(low) + 0.5) * 1.1102230246251565e-16
 
 
-@compiled
+@inlined
 def bounded_integer(source: Stream, bound: int) -> int:
     """Return a whole number from 0 to bound - 1, exactly uniform (Lemire 2019), for bounds up to 2^31."""
     width = np.uint64(bound)
-    product = np.uint64(_next_word(source)) * width
+    product = np.uint64(next_word(source)) * width
     if (product & LOW_32) < width:
         threshold = (np.uint64(0x100000000) - width) % width
         while (product & LOW_32) < threshold:
-            product = np.uint64(_next_word(source)) * width
+            product = np.uint64(next_word(source)) * width
     return np.int64(product >> SHIFT_32)  # type: ignore[return-value]
 
 
@@ -304,7 +314,7 @@ def poisson(source: Stream, mean: float) -> int:
     return total
 
 
-@compiled
+@inlined
 def standard_normal_pair(w0: int, w1: int, w2: int, w3: int) -> tuple[float, float]:
     """Turn four random words into two independent standard normal numbers (Box and Muller 1958)."""
     u = (float(w0 >> 5) * 67108864.0 + float(w1 >> 6) + 0.5) * 1.1102230246251565e-16
@@ -341,8 +351,8 @@ def log_gamma_variate(source: Stream, shape: float) -> float:
     d = shape - 1.0 / 3.0
     c = 1.0 / np.sqrt(9.0 * d)
     while True:
-        w0, w1 = np.int64(_next_word(source)), np.int64(_next_word(source))
-        w2, w3 = np.int64(_next_word(source)), np.int64(_next_word(source))
+        w0, w1 = np.int64(next_word(source)), np.int64(next_word(source))
+        w2, w3 = np.int64(next_word(source)), np.int64(next_word(source))
         x, _ = standard_normal_pair(w0, w1, w2, w3)  # type: ignore[arg-type]
         v = 1.0 + c * x
         if v > 0.0:
