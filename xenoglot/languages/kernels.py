@@ -25,12 +25,15 @@ from numba.core import types
 from numba.extending import intrinsic
 
 __all__ = [
+    "LANES",
     "STREAM_ELEMENTS",
     "STREAM_LANGUAGE",
     "STREAM_TOKENS",
+    "add_product",
     "bounded_integer",
     "compiled",
     "exponential",
+    "exponentiate",
     "fill_normals",
     "fused_multiply_add",
     "geometric_gap",
@@ -41,10 +44,13 @@ __all__ = [
     "next_uniform",
     "next_word",
     "open_stream",
+    "padded",
     "philox",
     "poisson",
     "run_rows",
+    "sample_weights",
     "standard_normal_pair",
+    "sum_of_lanes",
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -360,6 +366,81 @@ def log_gamma_variate(source: Stream, shape: float) -> float:
             v = v * v * v
             if logarithm(next_uniform(source)) < 0.5 * x * x + d - d * v + d * log_v:
                 return logarithm(d) + log_v + boost
+
+
+# --- weighing a vocabulary ------------------------------------------------------------------------------------------
+
+LANES = 16  # sums run in this many lanes side by side; vocabularies are padded to a multiple of it
+
+
+@inlined
+def padded(size: int) -> int:
+    """Return the size rounded up to whole lanes."""
+    return (size + LANES - 1) // LANES * LANES
+
+
+@compiled
+def add_product(matrix: Any, vector: Any, out: Any) -> None:
+    """Add vector [J] times matrix [J, N] to out [N], summing over J in order, eight rows at a time."""
+    n_rows, n_columns = matrix.shape
+    j = 0
+    while j + 8 <= n_rows:
+        v0, v1, v2, v3 = vector[j], vector[j + 1], vector[j + 2], vector[j + 3]
+        v4, v5, v6, v7 = vector[j + 4], vector[j + 5], vector[j + 6], vector[j + 7]
+        for i in range(n_columns):
+            total = _fma(matrix[j + 1, i], v1, _fma(matrix[j, i], v0, out[i]))
+            total = _fma(matrix[j + 3, i], v3, _fma(matrix[j + 2, i], v2, total))
+            total = _fma(matrix[j + 5, i], v5, _fma(matrix[j + 4, i], v4, total))
+            out[i] = _fma(matrix[j + 7, i], v7, _fma(matrix[j + 6, i], v6, total))
+        j += 8
+    while j < n_rows:
+        v0 = vector[j]
+        for i in range(n_columns):
+            out[i] = _fma(matrix[j, i], v0, out[i])
+        j += 1
+
+
+@compiled
+def exponentiate(logits: Any, scale: float, shift: float, n_words: int, weights: Any, lanes: Any) -> float:
+    """Write weights = e^(scale logits - shift), zero beyond n_words, and their sums in lanes; returns the total."""
+    for v in range(len(weights)):
+        weights[v] = exponential(_fma(logits[v], scale, -shift))
+    for v in range(n_words, len(weights)):
+        weights[v] = 0.0
+    lanes[:] = 0.0
+    for first in range(0, len(weights), LANES):
+        for lane in range(LANES):
+            lanes[lane] += weights[first + lane]
+    return sum_of_lanes(lanes)
+
+
+@inlined
+def sum_of_lanes(lanes: Any) -> float:
+    """Return the sum of sixteen lanes, pairwise."""
+    s0, s1 = lanes[0] + lanes[8], lanes[1] + lanes[9]
+    s2, s3 = lanes[2] + lanes[10], lanes[3] + lanes[11]
+    s4, s5 = lanes[4] + lanes[12], lanes[5] + lanes[13]
+    s6, s7 = lanes[6] + lanes[14], lanes[7] + lanes[15]
+    return ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
+
+
+@compiled
+def sample_weights(weights: Any, lanes: Any, wanted: float) -> int:
+    """Return the index at which the running sum of weights, lane by lane, exceeds ``wanted``."""
+    lane = 0
+    while lane < LANES - 1 and wanted >= lanes[lane]:
+        wanted -= lanes[lane]
+        lane += 1
+    v = lane
+    best = lane
+    while v < len(weights):
+        if weights[v] > 0.0:
+            best = v
+            if wanted < weights[v]:
+                return v
+            wanted -= weights[v]
+        v += LANES
+    return best  # rounding left a crumb beyond the lane's last weight
 
 
 # --- rows over threads -----------------------------------------------------------------------------------------------

@@ -1,0 +1,328 @@
+"""NgramNet: a random network that sees the last n tokens gives the law of the next.
+
+Every token v has an embedding e_v in R^d. A token i places back passes through its own random layer, the n results are
+averaged with weights a_i, and a random output layer gives logits, which are standardised over the vocabulary and
+multiplied by a sharpness. x_0 is uniform in 1..V; places before the beginning contribute nothing.
+
+inputs = x[0:L], targets = x[1:L+1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from xenoglot.languages.base import Family, Floats, Language, Nats, Tokens
+from xenoglot.languages.kernels import (
+    LANES,
+    STREAM_LANGUAGE,
+    STREAM_TOKENS,
+    add_product,
+    bounded_integer,
+    compiled,
+    exponentiate,
+    fill_normals,
+    fused_multiply_add,
+    hyperbolic_tangent,
+    logarithm,
+    next_uniform,
+    open_stream,
+    padded,
+    run_rows,
+    sample_weights,
+    sum_of_lanes,
+)
+from xenoglot.options import option
+
+__all__ = ["NgramNet", "NgramNetLanguage", "NgramWeights"]
+
+LARGEST_SAFE_LOGIT = 600.0
+LARGEST_LOGIT_TABLE = 2**22  # numbers; beyond it a place's contribution is kept before the output layer, not behind it
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgramNet(Family):
+    r"""Random n-gram networks (Xenoverse's `metalang` v2), normalised per row and with every place weighted.
+
+    .. math::
+        u_t = \frac{1}{n} \sum_{i=0}^{n-1} a_i \tanh(W_i e_{x_{t-i}} + b_i), \quad a_i = n - i, \qquad
+        p(x_{t+1} = v | x_{0..t}) = \mathrm{softmax}_v(\lambda \, \mathrm{zscore}_V(W_o u_t + b_o))
+
+    with all embeddings, weights and biases standard normal, and zscore over the V logits of one row.
+
+    Floor: the network's own law, exact. MASK, which never occurs, contributes nothing.
+
+    Where we differ: the earlier code standardises over the whole batch, so that a row's law depends on its batch-mates,
+    and weighs the oldest of the n places with zero, so that "n" is n - 1.
+
+    Source: PaddlePaddle `l3c`, `metalang/metalangv2.py`.
+
+    Example:
+        >>> language = NgramNet(vocab_size=32, n=2, embedding_size=8, hidden_size=16).draw(seed=1)
+        >>> import numpy as np
+        >>> law = np.exp(language.predict([3, 5]))[-1]
+        >>> bool(np.allclose(law, np.exp(language.predict([9, 3, 5]))[-1]))   # two tokens back, and no further
+        True
+    """
+
+    name: ClassVar[str] = "ngram-net"
+
+    vocab_size: int = option(64, "tokens, 1..V", unit="tokens", minimum=2, maximum=2**20)
+    n: int = option(3, "how many tokens the law sees", unit="tokens", minimum=1, maximum=1024, flags=("n_gram",))
+    embedding_size: int = option(16, "width of the embeddings, d", minimum=1, maximum=2**14)
+    hidden_size: int = option(64, "width of the hidden layer, H", minimum=1, maximum=2**14)
+    sharpness: float = option(
+        5.0,
+        "standard deviation of the logits, lambda; large means predictable",
+        minimum=0.0,
+        exclusive_minimum=True,
+        maximum=1e6,
+        flags=("lambda_weight",),
+    )
+
+    @property
+    def n_tokens(self) -> int:
+        return self.vocab_size + 1
+
+    def _shape(self) -> tuple[int, int, int, int]:
+        return self.vocab_size, self.n, self.embedding_size, self.hidden_size
+
+    def _draw(self, seed: int, row: int) -> NgramNetLanguage:
+        flat = np.empty(_n_weights(*self._shape()))
+        fill_normals(seed, STREAM_LANGUAGE, row, 0, flat)
+        return NgramNetLanguage(self, flat)
+
+    def _fill(
+        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
+    ) -> None:
+        self._write(seed, start, None, inputs, targets, floor_nats, threads)
+
+    def _write(
+        self,
+        seed: int,
+        start: int,
+        flat: Floats | None,
+        inputs: Tokens,
+        targets: Tokens,
+        floor_nats: Nats | None,
+        threads: int | None,
+    ) -> None:
+        """Write rows of the network with these weights, or each of its own network if there are none."""
+
+        def work(first: int, last: int) -> None:
+            _write_rows(
+                seed,
+                start + first,
+                np.empty(_n_weights(*self._shape())) if flat is None else flat,
+                flat is None,
+                self._shape(),
+                float(self.sharpness),
+                inputs[first:last],
+                targets[first:last],
+                _NO_FLOOR if floor_nats is None else floor_nats[first:last],
+            )
+
+        run_rows(work, n_rows=len(inputs), length=8 * inputs.shape[1], threads=threads)
+
+
+class NgramWeights(NamedTuple):
+    """The parameters of one network; place 0 is the newest token."""
+
+    embeddings_Vd: Floats
+    input_weights_nHd: Floats
+    biases_nH: Floats
+    output_weights_VH: Floats
+    output_biases_V: Floats
+
+
+class NgramNetLanguage(Language):
+    """One random n-gram network."""
+
+    family: NgramNet
+
+    def __init__(self, family: NgramNet, flat: Floats) -> None:
+        self.family = family
+        self._flat = flat
+
+    @property
+    def weights(self) -> NgramWeights:
+        """The network's parameters; token id v has row v - 1."""
+        return NgramWeights(*(part.copy() for part in _parts(self._flat, *self.family._shape())))
+
+    def _fill(
+        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
+    ) -> None:
+        self.family._write(seed, start, self._flat, inputs, targets, floor_nats, threads)
+
+    def _predict(self, inputs: Tokens) -> Floats:
+        log_probs = np.full((*inputs.shape, self.family.n_tokens), -np.inf)
+        _predict_rows(self._flat, self.family._shape(), float(self.family.sharpness), inputs, log_probs[:, :, 1:])
+        return log_probs
+
+
+_NO_FLOOR = np.empty((0, 0), np.float32)
+
+
+def _n_weights(vocab_size: int, n: int, embedding_size: int, hidden_size: int) -> int:
+    return vocab_size * embedding_size + n * hidden_size * (embedding_size + 1) + vocab_size * (hidden_size + 1)
+
+
+@compiled
+def _parts(flat: Any, vocab_size: int, n: int, embedding_size: int, hidden_size: int) -> Any:
+    """Cut the flat weights into their arrays."""
+    a = vocab_size * embedding_size
+    b = a + n * hidden_size * embedding_size
+    c = b + n * hidden_size
+    d = c + vocab_size * hidden_size
+    return (
+        flat[:a].reshape(vocab_size, embedding_size),
+        flat[a:b].reshape(n, hidden_size, embedding_size),
+        flat[b:c].reshape(n, hidden_size),
+        flat[c:d].reshape(vocab_size, hidden_size),
+        flat[d:],
+    )
+
+
+@compiled
+def _open_places(shape: Any) -> Any:
+    """Make room for what every token contributes at every place, and for whether that is known yet."""
+    vocab_size, n, _, hidden_size = shape
+    keeps_logits = n * vocab_size * padded(vocab_size) <= LARGEST_LOGIT_TABLE
+    contributions = np.empty((n, vocab_size + 1, padded(vocab_size) if keeps_logits else hidden_size))
+    return contributions, np.zeros((n, vocab_size + 1), np.bool_), keeps_logits
+
+
+@compiled
+def _fold(flat: Any, shape: Any) -> Any:
+    """Fold the weights: inputs by source and weighted, and the output layer by source and centred over the vocabulary.
+
+    A z-score takes the mean over the vocabulary off; taking it off the weights does so once for all.
+    """
+    vocab_size, n, embedding_size, hidden_size = shape
+    embeddings, input_weights, biases, output_weights, output_biases = _parts(
+        flat, vocab_size, n, embedding_size, hidden_size
+    )
+    by_source = np.empty((n, embedding_size, hidden_size))
+    for i in range(n):
+        by_source[i] = input_weights[i].T
+    output = np.zeros((hidden_size, padded(vocab_size)))
+    for v in range(vocab_size):
+        for j in range(hidden_size):
+            output[j, v] = output_weights[v, j]
+    for j in range(hidden_size):
+        output[j, :vocab_size] -= output[j, :vocab_size].sum() / vocab_size
+    bias = np.zeros(padded(vocab_size))
+    bias[:vocab_size] = output_biases - output_biases.sum() / vocab_size
+    return embeddings, by_source, biases, output, bias
+
+
+@compiled
+def _learn_place(folded: Any, place: int, token: int, hidden: Any, contributions: Any, keeps_logits: bool) -> None:
+    """Compute what a token contributes at a place: a_i tanh(W_i e + b_i) / n, through the output layer if kept so."""
+    embeddings, by_source, biases, output, _ = folded
+    n = len(by_source)
+    hidden[:] = biases[place]
+    add_product(by_source[place], embeddings[token - 1], hidden)
+    share = (n - place) / n
+    for j in range(len(hidden)):
+        hidden[j] = share * hyperbolic_tangent(hidden[j])
+    if keeps_logits:
+        contributions[:] = 0.0
+        add_product(output, hidden, contributions)
+    else:
+        contributions[:] = hidden
+
+
+@compiled
+def _logits(folded: Any, places: Any, recent: Any, newest: int, hidden: Any, logits: Any) -> float:
+    """Write the centred logits after the recent tokens (a ring, MASK where there is none); returns their deviation."""
+    contributions, known, keeps_logits = places
+    _, _, _, output, bias = folded
+    n = len(recent)
+    logits[:] = bias
+    mixed = logits if keeps_logits else np.zeros(len(hidden))
+    for place in range(n):
+        token = recent[(newest - place) % n]
+        if token == 0:
+            continue
+        if not known[place, token]:
+            _learn_place(folded, place, token, hidden, contributions[place, token], keeps_logits)
+            known[place, token] = True
+        row = contributions[place, token]
+        for v in range(len(mixed)):
+            mixed[v] += row[v]
+    if not keeps_logits:
+        add_product(output, mixed, logits)
+    lanes = np.zeros(LANES)
+    for first in range(0, len(logits), LANES):
+        for lane in range(LANES):
+            lanes[lane] = fused_multiply_add(logits[first + lane], logits[first + lane], lanes[lane])
+    return np.sqrt(sum_of_lanes(lanes))
+
+
+@compiled
+def _write_rows(
+    seed: int,
+    start: int,
+    flat: Any,
+    draw: bool,
+    shape: Any,
+    sharpness: float,
+    inputs: Any,
+    targets: Any,
+    floor_nats: Any,
+) -> None:
+    vocab_size, n, _, hidden_size = shape
+    folded = _fold(flat, shape)
+    places = _open_places(shape)
+    hidden, lanes = np.empty(hidden_size), np.empty(LANES)
+    logits, weights = np.empty(padded(vocab_size)), np.empty(padded(vocab_size))
+    recent = np.empty(n, np.int64)
+    for i in range(len(inputs)):
+        if draw:
+            fill_normals(seed, STREAM_LANGUAGE, start + i, 0, flat)
+            folded = _fold(flat, shape)
+            places[1][:] = False
+        source = open_stream(seed, STREAM_TOKENS, start + i)
+        recent[:] = 0
+        token = 1 + bounded_integer(source, vocab_size)
+        for t in range(inputs.shape[1]):
+            inputs[i, t] = token
+            recent[t % n] = token
+            scale = sharpness * np.sqrt(vocab_size) / _logits(folded, places, recent, t % n, hidden, logits)
+            shift = _shift(logits, scale, sharpness, vocab_size)
+            total = exponentiate(logits, scale, shift, vocab_size, weights, lanes)
+            v = sample_weights(weights, lanes, next_uniform(source) * total)
+            token = v + 1
+            targets[i, t] = token
+            if floor_nats.size:
+                floor_nats[i, t] = logarithm(total) + shift - scale * logits[v]
+
+
+@compiled
+def _shift(logits: Any, scale: float, sharpness: float, vocab_size: int) -> float:
+    """Return what to take off the exponents: nothing unless e^logit could overflow (no z-score exceeds sqrt V)."""
+    if sharpness * np.sqrt(vocab_size) < LARGEST_SAFE_LOGIT:
+        return 0.0
+    return scale * logits[:vocab_size].max()
+
+
+@compiled
+def _predict_rows(flat: Any, shape: Any, sharpness: float, inputs: Any, log_probs: Any) -> None:
+    vocab_size, n, _, hidden_size = shape
+    folded = _fold(flat, shape)
+    places = _open_places(shape)
+    hidden, lanes = np.empty(hidden_size), np.empty(LANES)
+    logits, weights = np.empty(padded(vocab_size)), np.empty(padded(vocab_size))
+    recent = np.empty(n, np.int64)
+    for i in range(len(inputs)):
+        recent[:] = 0
+        for t in range(inputs.shape[1]):
+            recent[t % n] = inputs[i, t]
+            scale = sharpness * np.sqrt(vocab_size) / _logits(folded, places, recent, t % n, hidden, logits)
+            shift = scale * logits[:vocab_size].max()
+            log_total = logarithm(exponentiate(logits, scale, shift, vocab_size, weights, lanes)) + shift
+            for v in range(vocab_size):
+                log_probs[i, t, v] = scale * logits[v] - log_total
