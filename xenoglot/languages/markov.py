@@ -16,26 +16,13 @@ import numpy as np
 
 from xenoglot.errors import OptionError
 from xenoglot.languages.base import Family, Floats, Language, Nats, Tokens
-from xenoglot.languages.kernels import (
-    STREAM_ELEMENTS,
-    STREAM_LANGUAGE,
-    STREAM_TOKENS,
-    bounded_integer,
-    compiled,
-    exponential,
-    log_gamma_variate,
-    logarithm,
-    next_uniform,
-    open_stream,
-    philox,
-    run_rows,
-)
+from xenoglot.languages.dirichlet_rows import forget_rows, language_key, open_rows, row_of, sample_row
+from xenoglot.languages.kernels import STREAM_TOKENS, bounded_integer, compiled, open_stream, run_rows
 from xenoglot.options import option
 
 __all__ = ["Markov", "MarkovLanguage"]
 
 LARGEST_TABLE_BITS = 62
-NO_SLOT = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +64,7 @@ class Markov(Family):
         return self.vocab_size + 1
 
     def _draw(self, seed: int, row: int) -> MarkovLanguage:
-        return MarkovLanguage(self, int(_language_key(seed, row)))
+        return MarkovLanguage(self, int(language_key(seed, row)))
 
     def _fill(
         self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
@@ -155,79 +142,6 @@ _NO_FLOOR = np.empty((0, 0), np.float32)
 
 
 @compiled
-def _language_key(seed: int, row: int) -> int:
-    low, high = np.uint64(row) & np.uint64(0xFFFFFFFF), np.uint64(row) >> np.uint64(32)
-    w0, w1, _, _ = philox(seed, STREAM_LANGUAGE, low, high, 0)
-    return (np.uint64(w1) << np.uint64(32)) | np.uint64(w0)
-
-
-@compiled
-def _draw_log_row(key: int, context: int, alpha: float, log_row: Any) -> None:
-    """Draw ln Dirichlet(alpha): normalised log-gammas, so that tiny alphas do not underflow."""
-    source = open_stream(key, STREAM_ELEMENTS, context)
-    largest = -np.inf
-    for v in range(len(log_row)):
-        log_row[v] = log_gamma_variate(source, alpha)
-        largest = max(largest, log_row[v])
-    total = 0.0
-    for v in range(len(log_row)):
-        total += exponential(log_row[v] - largest)
-    normaliser = largest + logarithm(total)
-    for v in range(len(log_row)):
-        log_row[v] -= normaliser
-
-
-@compiled
-def _open_table(vocab_size: int, order: int, length: int) -> Any:
-    """Make room for the rows of every context that may be seen: a hash from contexts to slots, and the slots."""
-    most = float(vocab_size) ** order
-    n_slots = int(min(most, float(length + 1)))
-    n_buckets = 2
-    while n_buckets < 2 * n_slots:
-        n_buckets *= 2
-    contexts = np.empty(n_buckets, np.int64)
-    slots = np.full(n_buckets, NO_SLOT, np.int64)
-    log_rows = np.empty((n_slots, vocab_size))
-    cumulative = np.empty((n_slots, vocab_size))
-    used = np.zeros(1, np.int64)
-    return contexts, slots, log_rows, cumulative, used
-
-
-@compiled
-def _slot_of(table: Any, key: int, context: int, alpha: float) -> int:
-    """Find the context's row in the table, drawing it the first time."""
-    contexts, slots, log_rows, cumulative, used = table
-    n_buckets = len(contexts)
-    bucket = (context * 0x9E3779B97F4A7C15 >> 20) & (n_buckets - 1)
-    while slots[bucket] != NO_SLOT and contexts[bucket] != context:
-        bucket = (bucket + 1) & (n_buckets - 1)
-    if slots[bucket] == NO_SLOT:
-        slot = used[0]
-        used[0] += 1
-        contexts[bucket], slots[bucket] = context, slot
-        _draw_log_row(key, context, alpha, log_rows[slot])
-        total = 0.0
-        for v in range(log_rows.shape[1]):
-            total += exponential(log_rows[slot, v])
-            cumulative[slot, v] = total
-    return slots[bucket]
-
-
-@compiled
-def _sample(cumulative: Any, uniform: float) -> int:
-    """Return the first index whose cumulative weight exceeds a uniform share of the total, by bisection."""
-    wanted = uniform * cumulative[-1]
-    low, high = 0, len(cumulative) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if cumulative[middle] > wanted:
-            high = middle
-        else:
-            low = middle + 1
-    return low
-
-
-@compiled
 def _write_rows(
     seed: int,
     start: int,
@@ -242,12 +156,11 @@ def _write_rows(
 ) -> None:
     length = inputs.shape[1]
     most_contexts = vocab_size**order
-    table = _open_table(vocab_size, order, length * (1 if draw_keys else len(inputs)))
+    table = open_rows(vocab_size, float(vocab_size) ** order, length * (1 if draw_keys else len(inputs)))
     for i in range(len(inputs)):
-        key = _language_key(seed, start + i) if draw_keys else shared_key
+        key = language_key(seed, start + i) if draw_keys else shared_key
         if draw_keys:
-            table[1][:] = NO_SLOT
-            table[4][0] = 0
+            forget_rows(table)
         source = open_stream(seed, STREAM_TOKENS, start + i)
         context = 0
         for t in range(length + 1):
@@ -255,8 +168,8 @@ def _write_rows(
                 token = bounded_integer(source, vocab_size)
                 nats = np.log(float(vocab_size))
             else:
-                slot = _slot_of(table, key, context, alpha)
-                token = _sample(table[3][slot], next_uniform(source))
+                slot = row_of(table, key, context, alpha)
+                token = sample_row(table, slot, source)
                 nats = -table[2][slot, token]
             context = (context * vocab_size + token) % most_contexts
             if t < length:
@@ -270,7 +183,7 @@ def _write_rows(
 @compiled
 def _predict_rows(key: int, vocab_size: int, order: int, alpha: float, inputs: Any, log_probs: Any) -> None:
     most_contexts = vocab_size**order
-    table = _open_table(vocab_size, order, inputs.size)
+    table = open_rows(vocab_size, float(vocab_size) ** order, inputs.size)
     for i in range(len(inputs)):
         context = 0
         last_mask = -1
@@ -280,4 +193,4 @@ def _predict_rows(key: int, vocab_size: int, order: int, alpha: float, inputs: A
             if t + 1 < order or t - last_mask < order:
                 log_probs[i, t] = -np.log(float(vocab_size))
             else:
-                log_probs[i, t] = table[2][_slot_of(table, key, context, alpha)]
+                log_probs[i, t] = table[2][row_of(table, key, context, alpha)]
