@@ -6,6 +6,7 @@ XenoglotError
 ├── UnknownNameError   (ValueError)   a name is not registered; suggests the nearest
 ├── DataError          (ValueError)   given tokens, text or files cannot be used as they are
 ├── OutputError        (OSError)      a file or folder could not be written; nothing half-written is left
+├── DivergenceError    (ArithmeticError)  training met a number that is not finite; no step was made
 └── MissingExtraError  (ImportError)  an optional package is not installed; names the extra
 ```
 """
@@ -17,6 +18,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "DataError",
+    "DivergenceError",
     "MissingExtraError",
     "OptionError",
     "OutputError",
@@ -75,6 +77,10 @@ class DataError(XenoglotError, ValueError):
 
 class OutputError(XenoglotError, OSError):
     """A file or folder could not be written; nothing half-written is left behind."""
+
+
+class DivergenceError(XenoglotError, ArithmeticError):
+    """Training met a loss or a gradient that is not finite; the step was not made."""
 
 
 class MissingExtraError(XenoglotError, ImportError):

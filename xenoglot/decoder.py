@@ -1,0 +1,356 @@
+r"""The Llama-style decoder, whole: from token ids to the logits of the next token.
+
+A token's vector passes through blocks; each adds what attention gathers from earlier positions, then what a gated
+network makes of it. Norms stand before each part (Touvron et al. 2023, arXiv 2302.13971):
+
+    x <- x + attention(norm(x));    x <- x + swiglu(norm(x));    logits = W_out norm(x)
+
+Modules carry the names of Hugging Face's native Llama, so the weights *are* its state dict, and a saved folder
+(`config.json`, `model.safetensors`) opens there without code of ours.
+
+Shapes: B rows, T tokens, D = d_model, H query heads, K key-value heads, C = D / H per head, V ids.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from xenoglot.config import ModelConfig
+from xenoglot.errors import DataError, OptionError, OutputError
+from xenoglot.files import StagedFiles
+from xenoglot.rng import derive
+
+__all__ = ["Decoder"]
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+EMBEDDING = "model.embed_tokens.weight"
+OUTPUT_MATRIX = "lm_head.weight"
+
+LLAMA_KEYS = {
+    "hidden_size": "d_model",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "attention_n_heads",
+    "num_key_value_heads": "attention_n_kv_heads",
+    "intermediate_size": "activation_hidden_dim",
+    "max_position_embeddings": "max_seq_len",
+    "vocab_size": "vocab_size",
+    "rms_norm_eps": "norm_eps",
+    "rope_theta": "position_emb_theta",
+    "tie_word_embeddings": "tie_word_embeddings",
+}
+"""Native Llama's name of each of our sizes."""
+
+FIXED_IN_LLAMA = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+"""What a Llama may vary and this decoder does not."""
+
+
+class Linear(nn.Linear):
+    """A matrix without bias whose weights the decoder sets: torch's own start would read global random state."""
+
+    def __init__(self, n_inputs: int, n_outputs: int) -> None:
+        super().__init__(n_inputs, n_outputs, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Leave the weights to the decoder."""
+
+
+class Embedding(nn.Embedding):
+    """One vector for each id, set by the decoder for the same reason."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights to the decoder."""
+
+
+class RMSNorm(nn.Module):
+    r"""Scale a vector to root mean square 1, times a learned gain: x / sqrt(mean(x^2) + eps) * g.
+
+    Source: Zhang and Sennrich 2019, arXiv 1910.07467.
+    """
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the scaled vectors, in the shape of ``x`` [..., D]."""
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class RotaryPositions(nn.Module):
+    r"""Turn pairs of a head's numbers by an angle proportional to the position, so that products see distances.
+
+    With frequencies f_i = theta^(-2i/C), i < C/2, number i is paired with number i + C/2 (the half-split layout of
+    native Llama; the paper pairs neighbours, which is the same up to an order of the rows of W_q and W_k):
+
+        (q_i, q_{i+C/2}) <- rotation by (t f_i) of (q_i, q_{i+C/2}).
+
+    Source: Su et al. 2021, arXiv 2104.09864. The tables are real, float32 and of this instance only.
+    """
+
+    cos_TC: Tensor
+    sin_TC: Tensor
+
+    def __init__(self, head_size: int, max_seq_len: int, theta: float) -> None:
+        super().__init__()
+        frequencies = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
+        angles = torch.outer(torch.arange(max_seq_len, dtype=torch.float64), frequencies).repeat(1, 2)
+        sign = torch.ones(head_size).index_fill(0, torch.arange(head_size // 2), -1.0)
+        self.register_buffer("cos_TC", angles.cos().float(), persistent=False)
+        self.register_buffer("sin_TC", angles.sin().float() * sign, persistent=False)
+
+    def forward(self, x_BTHC: Tensor) -> Tensor:
+        """Return queries or keys [B, T, H, C], each turned by its position 0..T-1."""
+        n_tokens, head_size = x_BTHC.shape[1], x_BTHC.shape[3]
+        cos, sin = self.cos_TC[:n_tokens, None], self.sin_TC[:n_tokens, None]
+        turned = x_BTHC * cos + x_BTHC.roll(head_size // 2, dims=3) * sin
+        return turned.to(x_BTHC.dtype)
+
+
+class Attention(nn.Module):
+    r"""Gather from earlier positions: softmax(q k^T / sqrt(C)) v per head, causal; H/K query heads share one k and v.
+
+    Source: Vaswani et al. 2017; shared keys and values: Ainslie et al. 2023, arXiv 2305.13245.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_size = config.d_model // config.attention_n_heads
+        self.shares_keys = config.attention_n_kv_heads != config.attention_n_heads
+        self.q_proj = Linear(config.d_model, config.attention_n_heads * self.head_size)
+        self.k_proj = Linear(config.d_model, config.attention_n_kv_heads * self.head_size)
+        self.v_proj = Linear(config.d_model, config.attention_n_kv_heads * self.head_size)
+        self.o_proj = Linear(config.attention_n_heads * self.head_size, config.d_model)
+
+    def forward(self, x_BTD: Tensor, rotate: RotaryPositions) -> Tensor:
+        """Return what each position gathered, [B, T, D]."""
+        split = (*x_BTD.shape[:2], -1, self.head_size)
+        q_BHTC = rotate(self.q_proj(x_BTD).view(split)).transpose(1, 2)
+        k_BKTC = rotate(self.k_proj(x_BTD).view(split)).transpose(1, 2)
+        v_BKTC = self.v_proj(x_BTD).view(split).transpose(1, 2)
+        gathered_BHTC = F.scaled_dot_product_attention(
+            q_BHTC, k_BKTC, v_BKTC, is_causal=True, enable_gqa=self.shares_keys
+        )
+        written_BTD: Tensor = self.o_proj(gathered_BHTC.transpose(1, 2).flatten(2))
+        return written_BTD
+
+
+class SwiGLU(nn.Module):
+    r"""Transform each position by itself: W_down (silu(W_gate x) * W_up x), with silu(a) = a / (1 + e^-a).
+
+    Source: Shazeer 2020, arXiv 2002.05202.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = Linear(config.d_model, config.activation_hidden_dim)
+        self.up_proj = Linear(config.d_model, config.activation_hidden_dim)
+        self.down_proj = Linear(config.activation_hidden_dim, config.d_model)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Return the transformed positions, [B, T, D]."""
+        written_BTD: Tensor = self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
+        return written_BTD
+
+
+class Block(nn.Module):
+    """One layer: attention, then the gated network, each behind its norm and added to its input."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.d_model, config.norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
+        self.mlp = SwiGLU(config)
+
+    def forward(self, x_BTD: Tensor, rotate: RotaryPositions) -> Tensor:
+        """Return the positions after this layer, [B, T, D]."""
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotate)
+        x_BTD = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
+        return x_BTD
+
+
+class Backbone(nn.Module):
+    """Embedding, layers and the last norm: everything before the output matrix."""
+
+    def __init__(self, config: ModelConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.embed_tokens = Embedding(vocab_size, config.d_model)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = RMSNorm(config.d_model, config.norm_eps)
+        self.rotate = RotaryPositions(
+            config.d_model // config.attention_n_heads, config.max_seq_len, config.position_emb_theta
+        )
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Return the last hidden states [B, T, D] of ids [B, T]."""
+        x_BTD = self.embed_tokens(input_ids)
+        for layer in self.layers:
+            x_BTD = layer(x_BTD, self.rotate)
+        hidden_BTD: Tensor = self.norm(x_BTD)
+        return hidden_BTD
+
+
+class Decoder(nn.Module):
+    r"""A causal language model: logits of the next token at every position.
+
+    Initial weights: every matrix is normal with standard deviation 1 / sqrt(n_inputs), so that outputs start as large
+    as inputs whatever the width; the two that write into the residual stream (`o_proj`, `down_proj`) are smaller by
+    sqrt(2 n_layers), so that all layers together add no more than one part (Radford et al. 2019). Embeddings are
+    standard normal and the output matrix is zero, so that the first loss is ln V; if they are tied, both are normal
+    with standard deviation 1 / sqrt(D). Gains of norms are 1.
+
+    Where we differ: the usual 0.02 for every matrix starts much smaller at small widths; on the default run it has not
+    begun to learn in context when this start has finished.
+
+    Args:
+        config: The sizes; ``vocab_size`` must be given.
+        rng: Where the initial weights are drawn from; seed 0's stream "initial-weights" if None.
+
+    Example:
+        >>> config = ModelConfig(d_model=32, n_layers=2, attention_n_heads=4, attention_n_kv_heads=2,
+        ...                      activation_hidden_dim=64, max_seq_len=16, vocab_size=18)
+        >>> Decoder(config)(torch.zeros(3, 16, dtype=torch.long)).shape
+        torch.Size([3, 16, 18])
+    """
+
+    def __init__(self, config: ModelConfig, rng: torch.Generator | None = None) -> None:
+        super().__init__()
+        if config.vocab_size is None:
+            raise OptionError("vocab_size", None, "a whole number, at least 2", "A model by itself has no data to ask.")
+        self.config = config
+        self.model = Backbone(config, config.vocab_size)
+        self.lm_head = Linear(config.d_model, config.vocab_size)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        self._initialise(rng or torch.Generator().manual_seed(derive(0, "initial-weights")))
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Return logits [B, T, V]: entry t predicts the target after ids 0..t.
+
+        Args:
+            input_ids: int64 [B, T], ids from 0 to V - 1, T at most ``max_seq_len``.
+
+        Raises:
+            DataError: If there are more positions than the model has.
+        """
+        if input_ids.ndim != 2 or not 1 <= input_ids.shape[1] <= self.config.max_seq_len:
+            raise DataError(
+                f"input_ids: got shape {list(input_ids.shape)}; allowed: [B, T] with T from 1 to max_seq_len, "
+                f"{self.config.max_seq_len}."
+            )
+        logits_BTV: Tensor = self.lm_head(self.model(input_ids))
+        return logits_BTV
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write a native Llama model folder: `config.json` and `model.safetensors`, both whole or neither.
+
+        Raises:
+            OutputError: If the folder or a file cannot be written.
+        """
+        folder = Path(path)
+        weights = {name: weight.contiguous() for name, weight in self.state_dict().items()}
+        if self.config.tie_word_embeddings:
+            del weights[OUTPUT_MATRIX]  # the format stores shared weights once
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {str(folder)!r}: {error.strerror}.") from error
+        with StagedFiles() as staged:
+            with staged.open(folder / WEIGHTS_FILE) as file:
+                file.write(safetensors.torch.save(weights, metadata={"format": "pt"}))
+            with staged.open(folder / CONFIG_FILE) as file:
+                file.write(f"{json.dumps(_to_llama_config(self.config), indent=2)}\n".encode())
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> Decoder:
+        """Read a native Llama model folder, ours or another's.
+
+        Raises:
+            DataError: If a file is missing or damaged, the model is of another kind, or weights are missing, unknown
+                or of another shape; all of them are listed.
+        """
+        folder = Path(path)
+        decoder = cls(_from_llama_config(folder / CONFIG_FILE))
+        try:
+            weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{folder / WEIGHTS_FILE}: got no readable weights ({error}).") from error
+        if decoder.config.tie_word_embeddings and EMBEDDING in weights:
+            weights.setdefault(OUTPUT_MATRIX, weights[EMBEDDING])
+        _check_weights(folder, {name: weight.shape for name, weight in decoder.state_dict().items()}, weights)
+        decoder.load_state_dict(weights)
+        return decoder
+
+    @torch.no_grad()
+    def _initialise(self, rng: torch.Generator) -> None:
+        for name, weight in self.named_parameters():  # tied matrices come once, as the embedding
+            if name == OUTPUT_MATRIX:
+                weight.zero_()
+            elif name == EMBEDDING:
+                weight.normal_(0.0, weight.shape[1] ** -0.5 if self.config.tie_word_embeddings else 1.0, generator=rng)
+            elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight.normal_(0.0, (2 * self.config.n_layers * weight.shape[1]) ** -0.5, generator=rng)
+            elif weight.ndim == 2:
+                weight.normal_(0.0, weight.shape[1] ** -0.5, generator=rng)
+
+
+def _check_weights(folder: Path, expected: dict[str, torch.Size], got: dict[str, Tensor]) -> None:
+    shared = expected.keys() & got.keys()
+    faults = {
+        "missing": sorted(expected.keys() - got.keys()),
+        "unknown": sorted(got.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} {list(got[name].shape)} instead of {list(expected[name])}"
+            for name in sorted(shared)
+            if got[name].shape != expected[name]
+        ],
+    }
+    if any(faults.values()):
+        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names)
+        raise DataError(f"{folder / WEIGHTS_FILE}: the weights are not those that {CONFIG_FILE} describes. {found}.")
+
+
+def _to_llama_config(config: ModelConfig) -> dict[str, Any]:
+    """Return the `config.json` that native Llama reads; both the old and the new key of the rotary base are there."""
+    renamed = {theirs: getattr(config, ours) for theirs, ours in LLAMA_KEYS.items()}
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "head_dim": config.d_model // config.attention_n_heads,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.position_emb_theta},
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+        "torch_dtype": "float32",
+        **FIXED_IN_LLAMA,
+        **renamed,
+    }
+
+
+def _from_llama_config(path: Path) -> ModelConfig:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: got no readable model description ({error}).") from error
+    rope = stored.get("rope_parameters") or {}
+    stored = {"rope_theta": rope.get("rope_theta", 10000.0), "tie_word_embeddings": False, **stored}
+    stored.setdefault("num_key_value_heads", stored.get("num_attention_heads"))
+    missing = sorted({"model_type", *LLAMA_KEYS} - stored.keys())
+    if missing:
+        raise DataError(f"{path}: got no {', '.join(missing)}; allowed: the description of a Llama model.")
+    config = ModelConfig(**{ours: stored[theirs] for theirs, ours in LLAMA_KEYS.items()})
+    fixed = {**FIXED_IN_LLAMA, "rope_scaling": None, "head_dim": config.d_model // config.attention_n_heads}
+    got = {"rope_type": rope.get("rope_type", "default"), **stored}
+    for key, allowed in {**fixed, "rope_type": "default"}.items():
+        if got.get(key, allowed) != allowed:
+            raise DataError(f"{path}: {key}: got {got[key]!r}; allowed: {allowed!r}. This decoder has no other.")
+    return config

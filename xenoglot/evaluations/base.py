@@ -1,0 +1,57 @@
+"""The contract of evaluations: rows of measurements, each with the slice of the data that it is about.
+
+```python
+rows = evaluation(model, rng)
+rows[0].slices, rows[0].metrics      # {"tokens_read": 1}, {"loss_nats": 2.8, "floor_nats": 2.2, ...}
+```
+
+An evaluation draws from ``rng`` only, so the same generator measures two models on the same data. To add one, put a
+file into ``xenoglot/evaluations/``: a class with a ``name`` and `__call__`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Evaluation", "Row"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of results.
+
+    Attributes:
+        slices: Which part of the data it is about, such as ``{"tokens_read": 17}``.
+        metrics: What was measured, under names that end in their unit, such as ``loss_nats``.
+    """
+
+    slices: Mapping[str, str | int]
+    metrics: Mapping[str, float]
+
+    def to_mapping(self) -> dict[str, dict[str, Any]]:
+        """Return the row as plain values, ready for JSON."""
+        return {"slices": dict(self.slices), "metrics": dict(self.metrics)}
+
+
+class Evaluation(ABC):
+    """Something to measure about a model."""
+
+    name: ClassVar[str]
+    """What the evaluation is called."""
+
+    @abstractmethod
+    def __call__(self, model: nn.Module, rng: np.random.Generator) -> list[Row]:
+        """Measure a model, leaving its parameters, gradients and mode as they were.
+
+        Args:
+            model: Maps ids [B, T] to logits [B, T, V].
+            rng: Where the data is drawn from.
+        """

@@ -1,0 +1,54 @@
+"""The contract of objectives: what is minimised, as a function of a model and a batch.
+
+```python
+result = objective(model, batch, rng)
+result.loss.backward()
+```
+
+An objective leaves the parameters, their ``.grad`` and every random state as it found them, but for ``rng``, which is
+its own. To add one, put a file into ``xenoglot/objectives/``: a class with a ``name`` and `__call__`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from xenoglot.batches import TokenBatch
+
+__all__ = ["Objective", "Result"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What an objective found.
+
+    Attributes:
+        loss: A scalar to be minimised, with its graph.
+        metrics: Scalars without graph, under names that end in their unit (``loss_nats``).
+    """
+
+    loss: Tensor
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(ABC):
+    """Something to minimise."""
+
+    name: ClassVar[str]
+    """What the objective is called."""
+
+    @abstractmethod
+    def __call__(self, model: nn.Module, batch: TokenBatch, rng: np.random.Generator) -> Result:
+        """Measure a model on a batch.
+
+        Args:
+            model: Maps ids [B, T] to logits [B, T, V].
+            batch: The rows.
+            rng: For objectives that draw something; the same for the same seed and step.
+        """
