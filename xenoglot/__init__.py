@@ -1,1 +1,59 @@
-"""Xenoglot: the lab for meta language models, measured against the exact loss of the best possible learner."""
+"""Xenoglot: the lab for meta language models, measured against the exact loss of the best possible learner.
+
+Importing it is quick: a part (and torch or numba with it) is loaded when it is first used.
+
+```python
+import xenoglot
+
+family = xenoglot.languages.get("metalm-v1")(vocab_size=64)
+batch = family.batch(batch_size=8, length=4096, seed=0, floor=True)
+```
+
+It also registers the Gymnasium environments ``meta-lm-v1`` and ``meta-lm-v2``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+
+if TYPE_CHECKING:
+    from xenoglot import environments, errors, generate, languages, options, registry, rng
+
+    __version__: str
+
+__all__ = [
+    "__version__",
+    "environments",
+    "errors",
+    "generate",
+    "languages",
+    "options",
+    "registry",
+    "rng",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version(__name__)
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+for _id, _class in (("meta-lm-v1", "MetaLMv1Environment"), ("meta-lm-v2", "MetaLMv2Environment")):
+    # Without Gymnasium's wrappers, so that what `make` returns answers `data_generator` and its kin itself.
+    gymnasium.register(
+        id=_id, entry_point=f"xenoglot.environments:{_class}", order_enforce=False, disable_env_checker=True
+    )
+    # They are two kinds of language, not two versions of one: Gymnasium would call the first out of date.
+    gymnasium.registry[_id].version = None
