@@ -50,10 +50,12 @@ def __dir__() -> list[str]:
     return __all__
 
 
-for _id, _class in (("meta-lm-v1", "MetaLMv1Environment"), ("meta-lm-v2", "MetaLMv2Environment")):
+_ENVIRONMENTS = {"meta-lm-v1": "MetaLMv1Environment", "meta-lm-v2": "MetaLMv2Environment"}
+for _id, _class in _ENVIRONMENTS.items():
     # Without Gymnasium's wrappers, so that what `make` returns answers `data_generator` and its kin itself.
     gymnasium.register(
         id=_id, entry_point=f"xenoglot.environments:{_class}", order_enforce=False, disable_env_checker=True
     )
+for _id in _ENVIRONMENTS:
     # They are two kinds of language, not two versions of one: Gymnasium would call the first out of date.
     gymnasium.registry[_id].version = None

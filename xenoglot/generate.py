@@ -66,7 +66,7 @@ def write_samples(
         samples: Rows, N.
         length: Tokens a row, L.
         seed: 0 to 2^63 - 1.
-        file_format: ``text``, ``npy`` or ``parquet``; what the path's ending says if None, and text if it says nothing.
+        file_format: ``txt``, ``npy`` or ``parquet``; what the path's ending says if None, and text if it says nothing.
         floor: Whether to add each token's floor in nats; parquet only.
         shards: Files to divide the rows over.
         workers: Processes to generate in. They are started afresh, so a script of your own needs the usual

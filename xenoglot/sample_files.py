@@ -62,7 +62,7 @@ class SampleFormat(ABC):
 class TextFormat(SampleFormat):
     """One line a sample, tab-separated ``input,target`` pairs."""
 
-    name: ClassVar[str] = "text"
+    name: ClassVar[str] = "txt"
     ending: ClassVar[str] = ".txt"
 
     def encode(self, batch: Batch) -> list[NDArray[np.uint8]]:
