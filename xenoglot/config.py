@@ -1,4 +1,4 @@
-"""A run's configuration: frozen sections of declared options, from mappings and `--section.key value` overrides.
+"""A run's configuration: frozen sections of declared options, from mappings and overrides by dotted path.
 
 Sections and keys are those of Pico-MAML's YAML wherever the meaning is the same; `languages` is new, and holds a
 family's own options. Nothing is dropped in silence: an unknown key fails and names the nearest known one.
@@ -31,7 +31,6 @@ __all__ = [
     "default_config",
     "from_mapping",
     "options_by_path",
-    "parse_value",
     "to_mapping",
     "with_overrides",
 ]
@@ -51,7 +50,9 @@ class DataLoaderConfig:
 class DataConfig:
     """What is learned."""
 
-    text: str | None = option(None, "file of your own text to learn instead of languages; its bytes are the tokens")
+    text: str | None = option(
+        None, "file of your own text to learn instead of languages; its bytes are the tokens", flags=("text",)
+    )
     dataloader: DataLoaderConfig = field(default_factory=DataLoaderConfig)
 
     def __post_init__(self) -> None:
@@ -171,9 +172,9 @@ class RunConfig:
     Example:
         >>> default_config().model.d_model
         64
-        >>> with_overrides(default_config(), {"training.max_steps": "10"}).training.max_steps
+        >>> with_overrides(default_config(), {"training.max_steps": 10}).training.max_steps
         10
-        >>> with_overrides(default_config(), {"training.max_step": "10"})
+        >>> with_overrides(default_config(), {"training.max_step": 10})
         Traceback (most recent call last):
         xenoglot.errors.UnknownNameError: unknown option 'training.max_step'. Did you mean 'training.max_steps'? ...
     """
@@ -185,6 +186,10 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpointing: CheckpointingConfig = field(default_factory=CheckpointingConfig)
     monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
+
+    def __post_init__(self) -> None:
+        if (self.data.text is None) == (self.languages is None):
+            raise OptionError("data.text", self.data.text, "a file, or else a family under languages, but not both")
 
 
 def default_config(text: str | None = None) -> RunConfig:
@@ -228,58 +233,34 @@ def from_mapping(mapping: Mapping[str, Any]) -> RunConfig:
     return config
 
 
-def with_overrides(config: RunConfig, overrides: Mapping[str, str]) -> RunConfig:
-    """Replace single values, given as text under dotted paths such as ``training.max_steps``.
+def with_overrides(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
+    """Replace single values, given under dotted paths such as ``training.max_steps``.
 
     Naming another family under ``languages.family`` starts from that family's own defaults.
 
     Raises:
         UnknownNameError: If a path is not known, with the nearest known one.
-        OptionError: If a value cannot be read or is not allowed.
+        OptionError: If a value is not allowed.
     """
-    if config.data.text is not None and any(path.startswith("languages.") for path in overrides):
-        raise OptionError(
-            "languages", "options of a family", "nothing where data.text is given", "Leave out one of them."
-        )
     mapping = to_mapping(config)
-    if "languages.family" in overrides:
+    if "languages.family" in overrides and config.languages is not None:
         mapping["languages"] = {"family": overrides["languages.family"]}
         config = from_mapping(mapping)
     known = options_by_path(config)
-    for path, text in overrides.items():
+    for path, value in overrides.items():
         if path not in known:
             raise UnknownNameError("option", path, known)
         *sections, key = path.split(".")
         owner = mapping
         for section in sections:
             owner = owner[section]
-        owner[key] = parse_value(known[path], text)
+        owner[key] = value
     return from_mapping(mapping)
 
 
 def options_by_path(config: RunConfig) -> dict[str, Option]:
-    """List every option of a configuration by its dotted path, which is also the name that its errors give."""
+    """List every option of a configuration by its dotted path, with its value there as the default."""
     return dict(_walk(config, ""))
-
-
-def parse_value(declared: Option, text: str) -> Any:
-    """Read an option's value from text: ``none`` where there may be none, ``true`` or ``false``, ``1e-4``.
-
-    Raises:
-        OptionError: If the text is no such value, or the value is not allowed.
-    """
-    value: Any = text
-    if declared.optional and text.lower() in ("none", "null"):
-        return None
-    if declared.kind is bool:
-        value = {"true": True, "false": False}.get(text.lower(), text)
-    elif declared.kind in (int, float):
-        try:
-            value = declared.kind(text)
-        except ValueError:
-            raise OptionError(declared.name, text, declared.allowed) from None
-    declared.check(value)
-    return value
 
 
 def _walk(section: Any, prefix: str) -> Iterator[tuple[str, Option]]:
@@ -291,7 +272,8 @@ def _walk(section: Any, prefix: str) -> Iterator[tuple[str, Option]]:
             yield path, dataclasses.replace(own[member.name], name=path, default=value)
         elif isinstance(value, Family):
             yield f"{path}.family", dataclasses.replace(_FAMILY_OPTION, default=_family_name(type(value)))
-            yield from _walk(value, f"{path}.")
+            for name, declared in _walk(value, f"{path}."):
+                yield name, dataclasses.replace(declared, flags=tuple(f"{path}.{flag}" for flag in declared.flags))
         elif value is not None:
             yield from _walk(value, f"{path}.")
 

@@ -174,9 +174,10 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, rotate: RotaryPositions) -> Tensor:
         """Return the positions after this layer, [B, T, D]."""
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), rotate)
-        x_BTD = x_BTD + self.mlp(self.post_attention_layernorm(x_BTD))
-        return x_BTD
+        gathered_BTD: Tensor = self.self_attn(self.input_layernorm(x_BTD), rotate)
+        x_BTD = x_BTD + gathered_BTD
+        transformed_BTD: Tensor = self.mlp(self.post_attention_layernorm(x_BTD))
+        return x_BTD + transformed_BTD
 
 
 class Backbone(nn.Module):

@@ -1,0 +1,160 @@
+"""Pictures, made without a screen: what is drawn is given, and nothing is measured here.
+
+Colours are of Okabe and Ito's palette or of matplotlib's viridis, which stay apart for colour-blind readers; lines are
+labelled where they end, so that no legend has to be matched.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from xenoglot.errors import OptionError
+from xenoglot.files import StagedFiles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from xenoglot.evaluations.base import Row
+
+__all__ = ["draw_loss_by_position"]
+
+FORMATS = (".png", ".svg", ".pdf")
+INK = "#22262b"
+FAINT = "#7d848c"
+FLOOR = "#d55e00"
+FINAL = "#0072b2"
+LABELLED_TOKENS = 16
+"""How many of the last positions a line's written value is the mean of: one alone is noise."""
+
+
+class _Line(NamedTuple):
+    nats: Any
+    label: str
+    colour: str
+    width: float
+
+
+def draw_loss_by_position(
+    evaluations: Mapping[int, Sequence[Row]], path: str | Path, *, title: str, per: str = "token"
+) -> None:
+    """Draw the loss by position over training, the floor where there is one, and the loss of guessing.
+
+    Args:
+        evaluations: Rows by training step; those with a slice "tokens_read" are drawn.
+        path: A .png, .svg or .pdf file, which appears only when whole.
+        title: What is seen.
+        per: What a loss is the loss of, "token" or "byte".
+
+    Raises:
+        OptionError: If the path has another ending.
+        OutputError: If it cannot be written.
+    """
+    curves = {step: _curve(rows) for step, rows in sorted(evaluations.items())}
+    final = curves[max(curves)]
+    figure = Figure(figsize=(8.0, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    _draw_guessing(axes, final)
+    axes.fill_between(
+        final["tokens_read"], final["loss_nats_low"], final["loss_nats_high"], color=FINAL, alpha=0.2, linewidth=0
+    )
+    lines = _lines(curves)
+    for line in lines:
+        axes.plot(final["tokens_read"], line.nats, color=line.colour, linewidth=line.width)
+    _finish_axes(axes, final, title, per)
+    _label_ends(axes, lines)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Write a figure in the format of the path's ending; the file appears only when whole.
+
+    Raises:
+        OptionError: If the path has another ending.
+        OutputError: If it cannot be written.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in FORMATS:
+        raise OptionError("figure", str(path), f"a file ending in {', '.join(FORMATS)}")
+    picture = io.BytesIO()
+    figure.savefig(picture, format=target.suffix[1:].lower(), dpi=160)
+    with StagedFiles() as staged, staged.open(target) as file:
+        file.write(picture.getvalue())
+
+
+def _curve(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the metrics of the rows by position as arrays, in the order of reading."""
+    by_position = sorted((int(row.slices["tokens_read"]), row.metrics) for row in rows if "tokens_read" in row.slices)
+    names = by_position[0][1].keys()
+    curve = {name: np.array([metrics[name] for _, metrics in by_position]) for name in names}
+    return {"tokens_read": np.array([position for position, _ in by_position]), **curve}
+
+
+def _draw_guessing(axes: Axes, curve: Mapping[str, Any]) -> None:
+    level = float(curve["uniform_nats"][0])
+    axes.axhline(level, color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
+    axes.annotate(
+        f"guessing, {level:.2f}", (curve["tokens_read"][0], level), (0, 4), textcoords="offset points", color=FAINT
+    )
+
+
+def _lines(curves: Mapping[int, Mapping[str, Any]]) -> list[_Line]:
+    """Choose the look of each curve: training darkens towards its end, the floor stands apart."""
+    *earlier, last = curves
+    lines = []
+    for index, step in enumerate(earlier):
+        colour = to_hex(colormaps["Blues"](0.3 + 0.4 * index / max(1, len(earlier) - 1)))
+        label = "before training" if step == 0 else f"after {step:,} steps"
+        lines.append(_Line(curves[step]["loss_nats"], label, colour, 1.1))
+    lines.append(_Line(curves[last]["loss_nats"], f"after {last:,} steps", FINAL, 2.2))
+    if "floor_nats" in curves[last]:
+        lines.append(_Line(curves[last]["floor_nats"], "best possible", FLOOR, 1.8))
+    return lines
+
+
+def _finish_axes(axes: Axes, curve: Mapping[str, Any], title: str, per: str) -> None:
+    length = int(curve["tokens_read"][-1])
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(1, length)
+    ticks = [2**power for power in range(length.bit_length()) if 2**power <= length]
+    axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    axes.set_ylim(0, 1.12 * float(curve["uniform_nats"][0]))
+    axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
+    axes.set_xlabel(f"{per}s read", color=INK)
+    axes.set_ylabel(f"loss, nats a {per}", color=INK)
+    axes.grid(axis="y", color="#e6e8eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=FAINT, labelcolor=INK)
+    axes.minorticks_off()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+
+
+def _label_ends(axes: Axes, lines: Sequence[_Line]) -> None:
+    """Write each line's name and last value to the right of its end, pushed apart where they would touch."""
+    ends = sorted(((float(line.nats[-LABELLED_TOKENS:].mean()), line) for line in lines), key=lambda end: end[0])
+    spacing = 0.055 * axes.get_ylim()[1]
+    height = -spacing
+    for nats, line in ends:
+        height = max(nats, height + spacing)
+        axes.annotate(
+            f"{line.label}, {nats:.2f}",
+            xy=(1.0, height),
+            xycoords=("axes fraction", "data"),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=line.colour,
+            fontweight="bold" if line.width > 1.5 else "normal",
+            fontsize=9,
+            va="center",
+            annotation_clip=False,
+        )
