@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 
 from xenoglot.errors import OptionError
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from xenoglot.evaluations.base import Row
+    from xenoglot.languages import Batch, Family
 
-__all__ = ["draw_loss_by_position"]
+__all__ = ["draw_loss_by_position", "draw_samples"]
 
 FORMATS = (".png", ".svg", ".pdf")
 INK = "#22262b"
@@ -121,22 +122,12 @@ def _lines(curves: Mapping[int, Mapping[str, Any]]) -> list[_Line]:
 
 def _finish_axes(axes: Axes, curve: Mapping[str, Any], title: str, per: str) -> None:
     length = int(curve["tokens_read"][-1])
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(1, length)
-    ticks = [2**power for power in range(length.bit_length()) if 2**power <= length]
-    axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    _read_axis(axes, length)
     axes.set_ylim(0, 1.12 * float(curve["uniform_nats"][0]))
     axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
     axes.set_xlabel(f"{per}s read", color=INK)
     axes.set_ylabel(f"loss, nats a {per}", color=INK)
-    axes.grid(axis="y", color="#e6e8eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=FAINT, labelcolor=INK)
-    axes.minorticks_off()
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(FAINT)
+    _plain_frame(axes)
 
 
 def _label_ends(axes: Axes, lines: Sequence[_Line]) -> None:
@@ -158,3 +149,93 @@ def _label_ends(axes: Axes, lines: Sequence[_Line]) -> None:
             va="center",
             annotation_clip=False,
         )
+
+
+def _read_axis(axes: Axes, length: int) -> None:
+    """Count what was read on a logarithmic axis, in plain numbers."""
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(1, length)
+    ticks = [2**power for power in range(length.bit_length()) if 2**power <= length]
+    axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+
+
+def _plain_frame(axes: Axes) -> None:
+    """Leave what is read off: light lines across, and two sides of the frame."""
+    axes.grid(axis="y", color="#e6e8eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=FAINT, labelcolor=INK)
+    axes.minorticks_off()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+
+
+STRIPS = 6
+STRIP_TOKENS = 384
+FLOOR_BINS = 48
+"""Positions are averaged in bins of equal width on the logarithmic axis: far out, one position alone is noise."""
+
+
+def draw_samples(batch: Batch, family: Family, path: str | Path) -> None:
+    """Draw a few sequences as coloured strips, and the floor by position, averaged over all rows.
+
+    Args:
+        batch: Rows with their floor; the first six are shown, their first 384 tokens.
+        family: What they were drawn from.
+        path: A .png, .svg or .pdf file, which appears only when whole.
+
+    Raises:
+        OptionError: If the path has another ending.
+        OutputError: If it cannot be written.
+    """
+    figure = Figure(figsize=(8.0, 6.0), layout="constrained")
+    rows = min(STRIPS, len(batch.inputs))
+    strips, floor = figure.subplots(2, 1, height_ratios=[rows + 1.5, 5])
+    figure.suptitle(f"{family.name}: every row is a language of its own", x=0.01, ha="left", color=INK, weight="bold")
+    _draw_strips(strips, batch.inputs[:rows, :STRIP_TOKENS], family)
+    _draw_floor(floor, batch.floor_nats, family.n_tokens)
+    save_figure(figure, path)
+
+
+def _draw_strips(axes: Axes, inputs_BL: Any, family: Family) -> None:
+    """Colour each token by its number; MASK and a separator have colours that no token has."""
+    separator = getattr(family, "separator_id", None)
+    words = family.n_tokens - (1 if separator is None else 2)
+    colours = colormaps["viridis"]((inputs_BL - 1) / max(1, words - 1))
+    colours[inputs_BL == 0] = to_rgba("white")
+    if separator is not None:
+        colours[inputs_BL == separator] = to_rgba(FLOOR)
+    rows, length = inputs_BL.shape
+    axes.imshow(colours, aspect="auto", interpolation="nearest", extent=(0.5, length + 0.5, rows, 0))
+    axes.hlines(range(1, rows), 0.5, length + 0.5, color="white", linewidth=6)
+    axes.set_yticks([row + 0.5 for row in range(rows)], labels=[f"language {row + 1}" for row in range(rows)])
+    legend = f"dark to light: 1 to {words}"
+    legend += ", white: MASK" if (inputs_BL == 0).any() else ""
+    legend += ", orange: separator" if separator is not None else ""
+    axes.set_xlabel(f"tokens ({legend})", color=INK)
+    axes.tick_params(colors=FAINT, labelcolor=INK, length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _draw_floor(axes: Axes, floor_nats_BL: Any, n_tokens: int) -> None:
+    rows, length = floor_nats_BL.shape
+    edges = np.unique(np.geomspace(1, length + 1, FLOOR_BINS + 1).round().astype(int))
+    widths = np.diff(edges)
+    means = np.add.reduceat(floor_nats_BL, edges[:-1] - 1, axis=1) / widths
+    middle = np.sqrt(edges[:-1] * (edges[1:] - 1))
+    mean, error = means.mean(axis=0), means.std(axis=0) / np.sqrt(rows)
+    axes.fill_between(middle, mean - 2 * error, mean + 2 * error, color=FLOOR, alpha=0.2, linewidth=0)
+    axes.plot(middle, mean, color=FLOOR, linewidth=1.8)
+    _read_axis(axes, max(2, length))
+    axes.set_ylim(0, 1.15 * float((mean + 2 * error).max()) or 1.0)
+    axes.set_title(
+        f"best possible loss: {floor_nats_BL.mean():.3f} nats a token over {length:,} tokens"
+        f" of {rows} languages; guessing {np.log(n_tokens - 1):.2f}",
+        loc="left",
+        color=INK,
+        fontsize=10,
+    )
+    axes.set_xlabel("tokens read", color=INK)
+    axes.set_ylabel("floor, nats a token", color=INK)
+    _plain_frame(axes)
