@@ -70,6 +70,8 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _run(words: list[str]) -> int:
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where a family of one's own, my_module:Mine, is likely to be
     modules = command_modules()
     name = words[0] if words else ""
     if name and not name.startswith("-") and name not in modules:

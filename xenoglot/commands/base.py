@@ -18,9 +18,11 @@ __all__ = [
     "CommandParser",
     "add_option_flags",
     "command_modules",
+    "facts_of",
     "given_options",
     "read_value",
     "spelled_as_declared",
+    "unknown_command",
 ]
 
 TRUE_WORDS = ("true", "yes", "1")
@@ -150,13 +152,21 @@ def _metavar(declared: Option) -> str:
     return {int: "N", float: "X", bool: "true|false", str: "TEXT"}[declared.kind]
 
 
-def _help(declared: Option) -> str:
+def facts_of(declared: Option) -> str:
+    """Say in words what an option allows, in what unit, and its default; empty if there is nothing to say."""
     facts = []
     if declared.kind in (int, float):
         facts.append(" ".join([declared.allowed, declared.unit]).strip())
+    elif declared.choices:
+        facts.append(declared.allowed)
     if declared.default is not None:
         facts.append(f"default {str(declared.default).lower() if declared.kind is bool else declared.default}")
-    return f"{declared.doc} [{'; '.join(facts)}]" if facts else declared.doc
+    return "; ".join(facts)
+
+
+def _help(declared: Option) -> str:
+    facts = facts_of(declared)
+    return f"{declared.doc} [{facts}]" if facts else declared.doc
 
 
 def unknown_command(name: str, known: Iterable[str]) -> UnknownNameError:
