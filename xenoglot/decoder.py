@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -26,31 +25,18 @@ from torch import Tensor, nn
 from xenoglot.config import ModelConfig
 from xenoglot.errors import DataError, OptionError, OutputError
 from xenoglot.files import StagedFiles
+from xenoglot.interchange import (
+    CONFIG_FILE,
+    EMBEDDING,
+    OUTPUT_MATRIX,
+    WEIGHTS_FILE,
+    check_weights,
+    read_llama_config,
+    to_llama_config,
+)
 from xenoglot.rng import derive
 
 __all__ = ["Decoder"]
-
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-EMBEDDING = "model.embed_tokens.weight"
-OUTPUT_MATRIX = "lm_head.weight"
-
-LLAMA_KEYS = {
-    "hidden_size": "d_model",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "attention_n_heads",
-    "num_key_value_heads": "attention_n_kv_heads",
-    "intermediate_size": "activation_hidden_dim",
-    "max_position_embeddings": "max_seq_len",
-    "vocab_size": "vocab_size",
-    "rms_norm_eps": "norm_eps",
-    "rope_theta": "position_emb_theta",
-    "tie_word_embeddings": "tie_word_embeddings",
-}
-"""Native Llama's name of each of our sizes."""
-
-FIXED_IN_LLAMA = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-"""What a Llama may vary and this decoder does not."""
 
 
 class Linear(nn.Linear):
@@ -270,7 +256,7 @@ class Decoder(nn.Module):
             with staged.open(folder / WEIGHTS_FILE) as file:
                 file.write(safetensors.torch.save(weights, metadata={"format": "pt"}))
             with staged.open(folder / CONFIG_FILE) as file:
-                file.write(f"{json.dumps(_to_llama_config(self.config), indent=2)}\n".encode())
+                file.write(f"{json.dumps(to_llama_config(self.config), indent=2)}\n".encode())
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> Decoder:
@@ -281,14 +267,15 @@ class Decoder(nn.Module):
                 or of another shape; all of them are listed.
         """
         folder = Path(path)
-        decoder = cls(_from_llama_config(folder / CONFIG_FILE))
+        decoder = cls(read_llama_config(folder / CONFIG_FILE))
         try:
             weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
         except (OSError, SafetensorError) as error:
             raise DataError(f"{folder / WEIGHTS_FILE}: got no readable weights ({error}).") from error
         if decoder.config.tie_word_embeddings and EMBEDDING in weights:
             weights.setdefault(OUTPUT_MATRIX, weights[EMBEDDING])
-        _check_weights(folder, {name: weight.shape for name, weight in decoder.state_dict().items()}, weights)
+        expected = {name: weight.shape for name, weight in decoder.state_dict().items()}
+        check_weights(folder, expected, {name: weight.shape for name, weight in weights.items()})
         decoder.load_state_dict(weights)
         return decoder
 
@@ -303,55 +290,3 @@ class Decoder(nn.Module):
                 weight.normal_(0.0, (2 * self.config.n_layers * weight.shape[1]) ** -0.5, generator=rng)
             elif weight.ndim == 2:
                 weight.normal_(0.0, weight.shape[1] ** -0.5, generator=rng)
-
-
-def _check_weights(folder: Path, expected: dict[str, torch.Size], got: dict[str, Tensor]) -> None:
-    shared = expected.keys() & got.keys()
-    faults = {
-        "missing": sorted(expected.keys() - got.keys()),
-        "unknown": sorted(got.keys() - expected.keys()),
-        "of another shape": [
-            f"{name} {list(got[name].shape)} instead of {list(expected[name])}"
-            for name in sorted(shared)
-            if got[name].shape != expected[name]
-        ],
-    }
-    if any(faults.values()):
-        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names)
-        raise DataError(f"{folder / WEIGHTS_FILE}: the weights are not those that {CONFIG_FILE} describes. {found}.")
-
-
-def _to_llama_config(config: ModelConfig) -> dict[str, Any]:
-    """Return the `config.json` that native Llama reads; both the old and the new key of the rotary base are there."""
-    renamed = {theirs: getattr(config, ours) for theirs, ours in LLAMA_KEYS.items()}
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "head_dim": config.d_model // config.attention_n_heads,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.position_emb_theta},
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": None,
-        "torch_dtype": "float32",
-        **FIXED_IN_LLAMA,
-        **renamed,
-    }
-
-
-def _from_llama_config(path: Path) -> ModelConfig:
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: got no readable model description ({error}).") from error
-    rope = stored.get("rope_parameters") or {}
-    stored = {"rope_theta": rope.get("rope_theta", 10000.0), "tie_word_embeddings": False, **stored}
-    stored.setdefault("num_key_value_heads", stored.get("num_attention_heads"))
-    missing = sorted({"model_type", *LLAMA_KEYS} - stored.keys())
-    if missing:
-        raise DataError(f"{path}: got no {', '.join(missing)}; allowed: the description of a Llama model.")
-    config = ModelConfig(**{ours: stored[theirs] for theirs, ours in LLAMA_KEYS.items()})
-    fixed = {**FIXED_IN_LLAMA, "rope_scaling": None, "head_dim": config.d_model // config.attention_n_heads}
-    got = {"rope_type": rope.get("rope_type", "default"), **stored}
-    for key, allowed in {**fixed, "rope_type": "default"}.items():
-        if got.get(key, allowed) != allowed:
-            raise DataError(f"{path}: {key}: got {got[key]!r}; allowed: {allowed!r}. This decoder has no other.")
-    return config
