@@ -127,7 +127,8 @@ class ContextTreeLanguage(Language):
 
     def _first_input_log_probs(self) -> Floats:
         before_the_row = np.full((1, 1), MASK, np.int32)
-        return self._predict(before_the_row)[0, 0]
+        log_probs_V: Floats = self._predict(before_the_row)[0, 0]
+        return log_probs_V
 
 
 _NO_FLOOR = np.empty((0, 0), np.float32)

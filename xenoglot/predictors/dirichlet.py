@@ -1,4 +1,4 @@
-"""Markov languages for a learner who does not know the table, and perhaps not the order: Bayes with a Dirichlet prior."""
+"""Markov languages for a learner who knows neither table nor, perhaps, order: Bayes with a Dirichlet prior."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class FinitePool(Predictor):
         yield cls([Markov(vocab_size=3, alpha=0.5).draw(seed) for seed in range(3)], weights=[1, 2, 3])
 
     def batch(self, batch_size: int, length: int, seed: int, start: int = 0) -> Batch:
-        """Generate rows, each in a language drawn from the pool by weight; the arguments are those of `Family.batch`."""
+        """Generate rows, each in a language drawn by its weight; the arguments are those of `Family.batch`."""
 
         def draw(row: int) -> Language:
             return self.languages[int(generator(seed, "pool", row).choice(len(self.languages), p=self.weights))]
