@@ -18,7 +18,13 @@ from typing import Any, NoReturn
 import shtab
 
 import xenoglot
-from xenoglot.commands.base import CommandParser, command_modules, spelled_as_declared, unknown_command
+from xenoglot.commands.base import (
+    CommandParser,
+    abandon_standard_output,
+    command_modules,
+    spelled_as_declared,
+    unknown_command,
+)
 from xenoglot.errors import XenoglotError
 
 __all__ = ["main"]
@@ -52,8 +58,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"xenoglot: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python flushes it once more at its end, so give it somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        abandon_standard_output()  # whoever read it has seen enough
         return 0
     except KeyboardInterrupt as interrupt:
         terminated = isinstance(interrupt, _Terminated)

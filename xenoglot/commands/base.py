@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import os
 import pkgutil
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
@@ -16,6 +18,7 @@ from xenoglot.options import Option
 
 __all__ = [
     "CommandParser",
+    "abandon_standard_output",
     "add_option_flags",
     "command_modules",
     "facts_of",
@@ -167,6 +170,11 @@ def facts_of(declared: Option) -> str:
 def _help(declared: Option) -> str:
     facts = facts_of(declared)
     return f"{declared.doc} [{facts}]" if facts else declared.doc
+
+
+def abandon_standard_output() -> None:
+    """Send what is still buffered to nowhere: Python would try once more at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def unknown_command(name: str, known: Iterable[str]) -> UnknownNameError:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xenoglot import languages
-from xenoglot.commands.base import CommandParser, add_option_flags, given_options
-from xenoglot.errors import DataError, OptionError
+from xenoglot.commands.base import CommandParser, abandon_standard_output, add_option_flags, given_options
+from xenoglot.errors import DataError, OptionError, OutputError
 from xenoglot.options import check_options, option, options_of
 from xenoglot.rng import MAX_SEED
 
@@ -122,29 +122,31 @@ def _check_output(options: GenerateOptions) -> None:
 def _write(family: Family, options: GenerateOptions, seed: int, report: Callable[[int], object]) -> None:
     from xenoglot.generate import write_samples, write_text
 
-    if options.output is None:
-        write_text(
+    shared: dict[str, Any] = {
+        "samples": options.samples,
+        "length": options.sequence_length,
+        "seed": seed,
+        "workers": options.workers,
+        "report": report,
+    }
+    if options.output is not None:
+        write_samples(
             family,
-            sys.stdout.buffer,
-            samples=options.samples,
-            length=options.sequence_length,
-            seed=seed,
-            workers=options.workers,
-            report=report,
+            options.output,
+            file_format=options.output_type,
+            floor=options.floor,
+            shards=options.shards,
+            **shared,
         )
         return
-    write_samples(
-        family,
-        options.output,
-        samples=options.samples,
-        length=options.sequence_length,
-        seed=seed,
-        file_format=options.output_type,
-        floor=options.floor,
-        shards=options.shards,
-        workers=options.workers,
-        report=report,
-    )
+    try:
+        write_text(family, sys.stdout.buffer, **shared)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        abandon_standard_output()
+        raise OutputError(f"cannot write to standard output: {error.strerror}.") from error
 
 
 def _draw(family: Family, options: GenerateOptions, seed: int, path: Path) -> None:
