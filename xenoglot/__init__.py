@@ -5,7 +5,7 @@ Importing it is quick: a part (and torch or numba with it) is loaded when it is 
 ```python
 import xenoglot
 
-family = xenoglot.languages.get("metalm-v1")(vocab_size=64)
+family = xenoglot.languages.MetaLMv1(vocab_size=64)
 batch = family.batch(batch_size=8, length=4096, seed=0, floor=True)
 ```
 
@@ -20,19 +20,51 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 if TYPE_CHECKING:
-    from xenoglot import environments, errors, generate, languages, options, registry, rng
+    from xenoglot import (
+        batches,
+        checkpoint,
+        config,
+        decoder,
+        environments,
+        errors,
+        evaluations,
+        figures,
+        generate,
+        languages,
+        objectives,
+        optim,
+        options,
+        predictors,
+        registry,
+        rng,
+        text,
+        tracking,
+        trainer,
+    )
 
     __version__: str
 
 __all__ = [
     "__version__",
+    "batches",
+    "checkpoint",
+    "config",
+    "decoder",
     "environments",
     "errors",
+    "evaluations",
+    "figures",
     "generate",
     "languages",
+    "objectives",
+    "optim",
     "options",
+    "predictors",
     "registry",
     "rng",
+    "text",
+    "tracking",
+    "trainer",
 ]
 
 

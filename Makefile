@@ -1,0 +1,57 @@
+# Two commands do everything, on a fresh machine with Python 3.11 or later and nothing else:
+#
+#   make demo    set up, train on brand-new languages, and say where the picture is
+#   make test    set up, then check format, lint and types, and run the tests
+
+.DELETE_ON_ERROR:
+.PHONY: demo test test-slow format bench clean fresh-caches
+
+# The first Python that is new enough, whatever it is called.
+PYTHON ?= $(shell for python in python3.11 python3 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+# Two test processes, each with one thread for its mathematics, suit two CPUs.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+demo: .venv/installed
+	$(BIN)/xenoglot train
+
+test: .venv/installed-dev fresh-caches
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(PYTEST) -m "not slow"
+
+test-slow: .venv/installed-dev fresh-caches
+	$(PYTEST) -m slow
+
+format: .venv/installed-dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: .venv/installed-dev fresh-caches
+	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# numba's cached machine code does not notice that a function which it inlined has changed in another file.
+fresh-caches:
+	@newest=$$(find xenoglot -name '*.py' -exec ls -t {} + | head -n 1); \
+	find xenoglot -name '*.nb[ic]' ! -newer "$$newest" -delete
+
+# torch goes first and by its exact version: what the package itself asks for could be met by another, larger build.
+.venv/torch:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or later found; name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet torch==2.13.0
+	@touch $@
+
+.venv/installed: .venv/torch pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/torch pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@touch $@ .venv/installed
