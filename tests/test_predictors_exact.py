@@ -25,7 +25,8 @@ from xenoglot.predictors import (
     NoisyRepeats,
     UnknownOrderMarkov,
 )
-from xenoglot.predictors.noisy_repeats import _select, ending_hazards
+from xenoglot.predictors.noisy_repeats import ending_hazards
+from xenoglot.predictors.partitions import select
 
 # --- MetaLM-1: every way in which elements can have made the segments -------------------------------------------------
 
@@ -146,7 +147,7 @@ def test_resampling_keeps_every_weight_on_average() -> None:
     sums = np.zeros(len(weights))
     n_draws = 4000
     for draw in range(n_draws):
-        chosen, new_weights = _select(weights, 4, open_stream(draw, 0, 0))
+        chosen, new_weights = select(weights, 4, open_stream(draw, 0, 0))
         assert len(set(chosen.tolist())) == len(chosen) <= 4
         assert {0, 1} <= set(chosen.tolist()), "the heavy ones always survive"
         np.testing.assert_allclose(new_weights[:2], weights[:2], rtol=1e-12)
@@ -170,6 +171,7 @@ def test_few_particles_lose_little() -> None:
     mean_nats = [
         NoisyRepeats(family=family, n_particles=n).nats(batch.inputs, batch.targets).mean() for n in (1, 16, 256)
     ]
+    assert np.all(np.isfinite(mean_nats)), "even one particle must think everything possible"
     assert mean_nats[0] > mean_nats[1] > mean_nats[2] - 1e-3
     assert mean_nats[1] - mean_nats[2] < 0.02
 
@@ -263,6 +265,44 @@ def evidence_of_trees(tokens: list[int], depth: int, vocab_size: int, alpha: flo
             rows[leaf][padded[t]] += 1
         total += weight * math.exp(sum(log_row_evidence(row, vocab_size, alpha) for row in rows.values()))
     return total
+
+
+def test_trees_split_with_probability_one_half() -> None:
+    """Two contexts that agree on their last d tokens have one law exactly if the leaf is no deeper than d."""
+    family = ContextTreeSource(vocab_size=3, depth=3)
+    n_languages = 2000
+    for agreeing, expected in [(0, 1 / 2), (1, 3 / 4), (2, 7 / 8), (3, 1.0)]:
+        ending = [2] * agreeing
+        share = np.mean(
+            [
+                np.array_equal(language.predict([1, 1, 1, *ending])[-1], language.predict([3, 3, 3, *ending])[-1])
+                for language in (family.draw(seed=0, row=row) for row in range(n_languages))
+            ]
+        )
+        assert abs(share - expected) <= 4 * math.sqrt(expected * (1 - expected) / n_languages)
+
+
+def test_leaves_are_dirichlet() -> None:
+    """E theta_v = 1 / V and E sum theta_v^2 = (alpha + 1) / (alpha V + 1)."""
+    for alpha in (0.1, 2.0):
+        family = ContextTreeSource(vocab_size=4, depth=1, alpha=alpha)
+        rows = np.exp([family.draw(seed=1, row=row).predict([2])[0, 1:] for row in range(3000)])
+        squares = (rows**2).sum(axis=1)
+        assert np.all(np.abs(rows.mean(axis=0) - 1 / 4) <= 4 * rows.std(axis=0) / math.sqrt(3000))
+        assert abs(squares.mean() - (alpha + 1) / (4 * alpha + 1)) <= 4 * squares.std() / math.sqrt(3000)
+
+
+def test_a_context_tree_s_rows_follow_its_law() -> None:
+    language = ContextTreeSource(vocab_size=3, depth=2, alpha=0.5).draw(seed=5)
+    batch = language.batch(4000, 4, seed=0, floor=True)
+    np.testing.assert_allclose(language.nats(batch.inputs, batch.targets), batch.floor_nats, rtol=1e-6)
+    first = np.exp([language.input_log_probs([v])[0] for v in (1, 2, 3)])
+    assert first.sum() == pytest.approx(1.0)
+    surprise = np.eye(4)[batch.targets] - np.exp(language.predict(batch.inputs))
+    starts = np.eye(3)[batch.inputs[:, 0] - 1] - first
+    for deviation in (surprise[:, :, 1:], starts):
+        error = deviation.std(axis=0) / math.sqrt(4000)
+        assert np.all(np.abs(deviation.mean(axis=0)) <= 4 * error + 1e-9)
 
 
 @pytest.mark.parametrize(("depth", "alpha"), [(0, 0.5), (1, 0.5), (2, 0.5), (2, 0.2), (3, 1.0)])

@@ -22,17 +22,14 @@ import numpy as np
 
 from xenoglot.errors import OptionError
 from xenoglot.languages.base import MASK, Family, Floats, Nats, Tokens
-from xenoglot.languages.kernels import compiled, logarithm, next_uniform, open_stream, run_rows
+from xenoglot.languages.kernels import compiled, logarithm, open_stream, run_rows
 from xenoglot.languages.metalm_v1 import IMPOSSIBLE, SHORTEST_ELEMENT, MetaLMv1
 from xenoglot.options import check_options, option
 from xenoglot.predictors.base import Exactness, Predictor
+from xenoglot.predictors.partitions import DOUBT, NEW, branch, open_partitions, open_segment, regroup, select
 from xenoglot.rng import derive
 
 __all__ = ["NoisyRepeats", "ending_hazards"]
-
-NEGLIGIBLE = 1e-12  # branches with a smaller share of the belief are dropped
-NEW = -1  # in place of a cluster: an element that was never met
-SMALLEST = 1e-290  # keeps what is only improbable from becoming impossible by underflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +44,9 @@ class NoisyRepeats(Predictor):
         p(\text{separator}) \propto \sum_{k: |k| = j} W_k e_k + W_{new} e_{new} h_j,
 
     where h_j = P(length = j | length >= j). As long as there are no more partitions than ``n_particles`` this is exact;
-    beyond, partitions are resampled as Fearnhead and Clifford (2003) prescribe. A prefix that no hypothesis explains (a
-    separator before the third token, say) is read as an element never met before, even if all n are known.
+    beyond, partitions are resampled as Fearnhead and Clifford (2003) prescribe, and a billionth is kept for the doubt
+    that what was dropped was right, so that nothing possible has an infinite loss. A prefix that no hypothesis explains
+    (a separator before the third token, say) is read as an element never met before, even if all n are known.
 
     Source: the predictor is ours, no earlier system has one for this family; the resampling is that of Fearnhead and
     Clifford, "On-line inference for hidden Markov models via particle filters", J. R. Stat. Soc. B 65(4), 2003.
@@ -196,78 +194,50 @@ def _follow_row(
     vocab_size, separator = channel[3], channel[4]
     n_elements, n_particles, seed = setting
     source = open_stream(seed, 0, 0)
-    n_segments, longest = _count_segments(inputs, separator)
-    posteriors = np.empty((8, longest, vocab_size + 1))
-    lengths = np.zeros(8, np.int64)  # 0: the place is free
-    members = np.empty((n_particles, n_segments + 1), np.int64)
-    spare_members = np.empty_like(members)
-    sizes = np.zeros(n_particles, np.int64)
-    weights = np.zeros(n_particles)
-    weights[0] = 1.0
-    n_hypotheses = 1
-    known, prior, belief = _open_segment(members, sizes, weights, n_hypotheses, n_elements, len(lengths))
+    hypotheses, clusters = open_partitions(_longest_segment(inputs, separator), vocab_size)
+    spare = 0.0
+    known, prior, belief = open_segment(hypotheses, clusters, n_elements, spare)
     position = 0
     for t in range(len(inputs)):
-        read = inputs[t]
-        if read != separator:
-            _read_word(read, position, known, posteriors, lengths, belief, channel, hazards)
+        if inputs[t] != separator:
+            _read_word(inputs[t], position, known, clusters, belief, channel, hazards)
             position += 1
         elif position > 0:
+            _read_separator(position, known, clusters, belief, hazards)
+            parents, joined, shares = branch(hypotheses, n_elements, spare, prior, belief)
+            chosen, weights = select(shares, n_particles, source)
+            if len(chosen) < np.count_nonzero(shares):
+                spare = DOUBT * n_elements
             segment = inputs[t - position : t]
-            _read_separator(position, known, lengths, belief, hazards)
-            parents, clusters, branch_weights = _branch(
-                members, sizes, weights, n_hypotheses, n_elements, prior, belief
+            hypotheses, clusters = regroup(
+                hypotheses, clusters, parents[chosen], joined[chosen], weights, segment, channel
             )
-            chosen, chosen_weights = _select(branch_weights, n_particles, source)
-            posteriors, lengths = _regroup(
-                parents[chosen], clusters[chosen], members, sizes, segment, channel, posteriors, lengths, spare_members
-            )
-            members, spare_members = spare_members, members
-            n_hypotheses = len(chosen)
-            weights[:n_hypotheses] = chosen_weights
-            known, prior, belief = _open_segment(members, sizes, weights, n_hypotheses, n_elements, len(lengths))
+            known, prior, belief = open_segment(hypotheses, clusters, n_elements, spare)
             position = 0
         if nats.size:
-            nats[t] = _loss(targets[t], position, known, posteriors, lengths, belief, channel, hazards)
+            nats[t] = _loss(targets[t], position, known, clusters, belief, channel, hazards)
         else:
-            _write_law(position, known, posteriors, lengths, belief, channel, hazards, probabilities[t])
+            _write_law(position, known, clusters, belief, channel, hazards, probabilities[t])
 
 
 @compiled
-def _count_segments(inputs: Any, separator: int) -> tuple[int, int]:
-    """Return how many segments end within the row, and how long the longest of these is: the memory to set aside."""
-    n_segments, longest, position = 0, 0, 0
+def _longest_segment(inputs: Any, separator: int) -> int:
+    """Return the length of the longest segment that ends within the row: the memory that a cluster may need."""
+    longest, position = 0, 0
     for t in range(len(inputs)):
         if inputs[t] == separator:
-            n_segments += 1
             longest = max(longest, position)
             position = 0
         else:
             position += 1
-    return n_segments, longest
+    return longest
 
 
 @compiled
-def _open_segment(
-    members: Any, sizes: Any, weights: Any, n_hypotheses: int, n_elements: int, n_places: int
-) -> tuple[Any, Any, Any]:
-    """Return the known clusters, and the prior and belief in each and (at the last place) in a new element."""
-    prior = np.zeros(n_places + 1)
-    for h in range(n_hypotheses):
-        share = weights[h] / max(n_elements, sizes[h])  # more clusters than elements: after an impossible prefix only
-        for i in range(sizes[h]):
-            prior[members[h, i]] += share
-        prior[NEW] += share * max(n_elements - sizes[h], 0)
-    known = np.flatnonzero(prior[:NEW])
-    return known, prior, prior.copy()
-
-
-@compiled
-def _read_word(
-    read: int, position: int, known: Any, posteriors: Any, lengths: Any, belief: Any, channel: Any, hazards: Any
-) -> None:
+def _read_word(read: int, position: int, known: Any, clusters: Any, belief: Any, channel: Any, hazards: Any) -> None:
     """Update the belief by one token that is no separator; a new element explains what nothing else does."""
     masked, kept, replaced, vocab_size, _ = channel
+    posteriors, lengths = clusters
     total = 0.0
     for k in known:
         if position >= lengths[k]:
@@ -283,8 +253,9 @@ def _read_word(
 
 
 @compiled
-def _read_separator(position: int, known: Any, lengths: Any, belief: Any, hazards: Any) -> None:
+def _read_separator(position: int, known: Any, clusters: Any, belief: Any, hazards: Any) -> None:
     """Update the belief by the end of the segment after ``position`` tokens."""
+    lengths = clusters[1]
     total = 0.0
     for k in known:
         if position != lengths[k]:
@@ -306,145 +277,9 @@ def _normalise(known: Any, belief: Any, total: float) -> None:
 
 
 @compiled
-def _branch(
-    members: Any, sizes: Any, weights: Any, n_hypotheses: int, n_elements: int, prior: Any, belief: Any
-) -> tuple[Any, Any, Any]:
-    """Return every way to go on: its hypothesis, the cluster that the segment joins (or NEW), and its weight."""
-    most = n_hypotheses + np.sum(sizes[:n_hypotheses])
-    parents, clusters = np.empty(most, np.int64), np.empty(most, np.int64)
-    branch_weights = np.zeros(most)
-    count = 0
-    for h in range(n_hypotheses):
-        share = weights[h] / max(n_elements, sizes[h])
-        for i in range(sizes[h]):
-            k = members[h, i]
-            parents[count], clusters[count] = h, k
-            branch_weights[count] = share * belief[k] / prior[k]
-            count += 1
-        parents[count], clusters[count] = h, NEW
-        if prior[NEW] > 0.0:
-            branch_weights[count] = share * max(n_elements - sizes[h], 0) * belief[NEW] / prior[NEW]
-        else:  # all n elements are known: NEW has belief only where nothing else explains the segment
-            branch_weights[count] = weights[h] * belief[NEW]
-        count += 1
-    return parents, clusters, branch_weights
-
-
-@compiled
-def _select(weights: Any, most: int, source: Any) -> tuple[Any, Any]:
-    """Choose at most ``most`` branches: heavy ones as they are, of the others some that stand for all.
-
-    With c such that sum min(c w, 1) = most, a branch with c w >= 1 keeps its weight; the others survive with
-    probability c w, systematically, and then weigh 1 / c: the expected weight of every branch is unchanged.
-    """
-    order = np.argsort(-weights)
-    order = order[weights[order] > NEGLIGIBLE * np.sum(weights)]
-    rest = np.sum(weights[order])
-    n_heavy = 0
-    if len(order) <= most:
-        return order, weights[order] / rest
-    while n_heavy < most and weights[order[n_heavy]] * (most - n_heavy) >= rest:
-        rest -= weights[order[n_heavy]]
-        n_heavy += 1
-    chosen = np.empty(most, np.int64)
-    chosen[:n_heavy] = order[:n_heavy]
-    chosen_weights = np.empty(most)
-    chosen_weights[:n_heavy] = weights[order[:n_heavy]]
-    count = n_heavy
-    if n_heavy < most:
-        step = rest / (most - n_heavy)
-        reached = -step * next_uniform(source)
-        for i in order[n_heavy:]:
-            reached += weights[i]
-            if reached > 0.0 and count < most:
-                chosen[count] = i
-                chosen_weights[count] = step
-                count += 1
-                reached -= step
-    return chosen[:count], chosen_weights[:count] / np.sum(chosen_weights[:count])
-
-
-@compiled
-def _regroup(
-    parents: Any,
-    clusters: Any,
-    members: Any,
-    sizes: Any,
-    segment: Any,
-    channel: Any,
-    posteriors: Any,
-    lengths: Any,
-    new_members: Any,
-) -> tuple[Any, Any]:
-    """Write the chosen hypotheses' clusters, each new or grown cluster once, and free the places of all others."""
-    grown = np.full(len(lengths) + 1, NEW)  # the cluster that each became with this segment; at the last place, of NEW
-    new_sizes = np.empty(len(parents), np.int64)
-    for h in range(len(parents)):
-        parent, cluster = parents[h], clusters[h]
-        size = sizes[parent]
-        if grown[cluster] == NEW:
-            posteriors, lengths, place = _take_place(posteriors, lengths, len(segment))
-            _learn(posteriors, cluster, segment, channel, posteriors[place])
-            grown[cluster] = place
-        for i in range(size):
-            k = members[parent, i]
-            new_members[h, i] = grown[cluster] if k == cluster else k
-        if cluster == NEW:
-            new_members[h, size] = grown[cluster]
-            size += 1
-        new_sizes[h] = size
-    sizes[: len(parents)] = new_sizes
-    is_used = np.zeros(len(lengths), np.bool_)
-    for h in range(len(parents)):
-        for i in range(new_sizes[h]):
-            is_used[new_members[h, i]] = True
-    lengths[~is_used] = 0
-    return posteriors, lengths
-
-
-@compiled
-def _take_place(posteriors: Any, lengths: Any, length: int) -> tuple[Any, Any, int]:
-    """Return a free place for a cluster, with twice as many places if all are taken."""
-    n_places = len(lengths)
-    place = 0
-    while place < n_places and lengths[place] > 0:
-        place += 1
-    if place == n_places:
-        more_posteriors = np.empty((2 * n_places, *posteriors.shape[1:]))
-        more_posteriors[:n_places] = posteriors
-        more_lengths = np.zeros(2 * n_places, np.int64)
-        more_lengths[:n_places] = lengths
-        posteriors, lengths = more_posteriors, more_lengths
-    lengths[place] = length
-    return posteriors, lengths, place
-
-
-@compiled
-def _learn(posteriors: Any, cluster: int, segment: Any, channel: Any, out: Any) -> None:
-    """Write the posterior of a cluster (or of NEW: uniform) after one more segment."""
-    _, kept, replaced, vocab_size, _ = channel
-    for i in range(len(segment)):
-        out[i, MASK] = 0.0
-        for v in range(1, vocab_size + 1):
-            out[i, v] = 1.0 / vocab_size if cluster == NEW else posteriors[cluster, i, v]
-        read = segment[i]
-        total = replaced + (kept - replaced) * out[i, read]
-        if read == MASK or total <= 0.0:
-            continue
-        share = kept * out[i, read] / total
-        for v in range(1, vocab_size + 1):
-            out[i, v] *= replaced / total
-        out[i, read] = share
-        if replaced > 0.0 and kept > 0.0:
-            for v in range(1, vocab_size + 1):
-                out[i, v] = max(out[i, v], SMALLEST)
-
-
-@compiled
-def _loss(
-    target: int, position: int, known: Any, posteriors: Any, lengths: Any, belief: Any, channel: Any, hazards: Any
-) -> float:
+def _loss(target: int, position: int, known: Any, clusters: Any, belief: Any, channel: Any, hazards: Any) -> float:
     vocab_size, separator = channel[3], channel[4]
+    posteriors, lengths = clusters
     hit = 0.0
     if target == separator:
         for k in known:
@@ -458,10 +293,9 @@ def _loss(
 
 
 @compiled
-def _write_law(
-    position: int, known: Any, posteriors: Any, lengths: Any, belief: Any, channel: Any, hazards: Any, out: Any
-) -> None:
+def _write_law(position: int, known: Any, clusters: Any, belief: Any, channel: Any, hazards: Any, out: Any) -> None:
     vocab_size, separator = channel[3], channel[4]
+    posteriors, lengths = clusters
     for k in known:
         if position == lengths[k]:
             out[separator] += belief[k]
