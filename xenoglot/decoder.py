@@ -83,23 +83,29 @@ class RotaryPositions(nn.Module):
     Source: Su et al. 2021, arXiv 2104.09864. The tables are real, float32 and of this instance only.
     """
 
-    cos_TC: Tensor
-    sin_TC: Tensor
+    cos_TD: Tensor
+    sin_TD: Tensor
 
-    def __init__(self, head_size: int, max_seq_len: int, theta: float) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        frequencies = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
-        angles = torch.outer(torch.arange(max_seq_len, dtype=torch.float64), frequencies).repeat(1, 2)
-        sign = torch.ones(head_size).index_fill(0, torch.arange(head_size // 2), -1.0)
-        self.register_buffer("cos_TC", angles.cos().float(), persistent=False)
-        self.register_buffer("sin_TC", angles.sin().float() * sign, persistent=False)
+        self.head_size = config.d_model // config.attention_n_heads
+        exponents = torch.arange(0, self.head_size, 2, dtype=torch.float64) / self.head_size
+        positions = torch.arange(config.max_seq_len, dtype=torch.float64)
+        angles = torch.outer(positions, config.position_emb_theta**-exponents)
+        # As wide as all heads together: multiplying long rows is twice as fast as multiplying head by head.
+        cosines = angles.cos().repeat(1, 2 * config.attention_n_heads)
+        sines = torch.cat([-angles.sin(), angles.sin()], dim=1).repeat(1, config.attention_n_heads)
+        self.register_buffer("cos_TD", cosines.float(), persistent=False)
+        self.register_buffer("sin_TD", sines.float(), persistent=False)
 
-    def forward(self, x_BTHC: Tensor) -> Tensor:
-        """Return queries or keys [B, T, H, C], each turned by its position 0..T-1."""
-        n_tokens, head_size = x_BTHC.shape[1], x_BTHC.shape[3]
-        cos, sin = self.cos_TC[:n_tokens, None], self.sin_TC[:n_tokens, None]
-        turned = x_BTHC * cos + x_BTHC.roll(head_size // 2, dims=3) * sin
-        return turned.to(x_BTHC.dtype)
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """Turn queries [B, T, H C] or keys [B, T, K C] by positions 0..T-1, and return them by head, [B, H, T, C]."""
+        n_rows, n_tokens, width = x_BTD.shape
+        by_head = (n_rows, n_tokens, -1, self.head_size)
+        first, second = x_BTD.view(by_head).chunk(2, dim=3)
+        swapped_BTD = torch.cat([second, first], dim=3).flatten(2)
+        turned = x_BTD * self.cos_TD[:n_tokens, :width] + swapped_BTD * self.sin_TD[:n_tokens, :width]
+        return turned.to(x_BTD.dtype).view(by_head).transpose(1, 2)
 
 
 class Attention(nn.Module):
@@ -119,10 +125,9 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, rotate: RotaryPositions) -> Tensor:
         """Return what each position gathered, [B, T, D]."""
-        split = (*x_BTD.shape[:2], -1, self.head_size)
-        q_BHTC = rotate(self.q_proj(x_BTD).view(split)).transpose(1, 2)
-        k_BKTC = rotate(self.k_proj(x_BTD).view(split)).transpose(1, 2)
-        v_BKTC = self.v_proj(x_BTD).view(split).transpose(1, 2)
+        q_BHTC = rotate(self.q_proj(x_BTD))
+        k_BKTC = rotate(self.k_proj(x_BTD))
+        v_BKTC = self.v_proj(x_BTD).view(*x_BTD.shape[:2], -1, self.head_size).transpose(1, 2)
         gathered_BHTC = F.scaled_dot_product_attention(
             q_BHTC, k_BKTC, v_BKTC, is_causal=True, enable_gqa=self.shares_keys
         )
@@ -174,9 +179,7 @@ class Backbone(nn.Module):
         self.embed_tokens = Embedding(vocab_size, config.d_model)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
-        self.rotate = RotaryPositions(
-            config.d_model // config.attention_n_heads, config.max_seq_len, config.position_emb_theta
-        )
+        self.rotate = RotaryPositions(config)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Return the last hidden states [B, T, D] of ids [B, T]."""

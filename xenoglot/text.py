@@ -28,14 +28,14 @@ class ByteText:
 
     Args:
         content: The whole text.
-        length: Tokens of a row, L; each part must hold one row and its last target.
+        length: Tokens of a row, L; the held-out part must fill two of them.
         source: What to call the text in messages.
 
     Raises:
         DataError: If the text is empty or too short.
 
     Example:
-        >>> text = ByteText(b"the quick brown fox " * 10, length=16)
+        >>> text = ByteText(b"the quick brown fox " * 16, length=16)
         >>> inputs, targets = text.windows(batch_size=2, seed=0, step=0)
         >>> inputs.shape, bool((inputs[:, 1:] == targets[:, :-1]).all())
         ((2, 16), True)
@@ -44,12 +44,12 @@ class ByteText:
     n_tokens = 257
 
     def __init__(self, content: bytes, *, length: int, source: str = "text") -> None:
-        needed = HELD_OUT_PARTS * (length + 1)
+        needed = HELD_OUT_PARTS * 2 * length
         if len(content) < needed:
             size = "an empty file" if not content else f"{len(content)} bytes"
             raise DataError(
-                f"{source}: got {size}; allowed: at least {needed} bytes, so that the held-out tenth fills a row of "
-                f"{length} tokens. Give more text, or shorter rows (--model.max_seq_len)."
+                f"{source}: got {size}; allowed: at least {needed} bytes, so that the held-out tenth fills two rows "
+                f"of {length} tokens. Give more text, or shorter rows (--model.max_seq_len)."
             )
         self.length = length
         self._bytes = np.frombuffer(content, np.uint8)
