@@ -257,7 +257,7 @@ def checked_tokens(tokens: ArrayLike, n_tokens: int, name: str) -> Tokens:
     array = np.asarray(tokens)
     if array.ndim not in (1, 2) or array.size == 0 or not np.issubdtype(array.dtype, np.integer):
         raise DataError(
-            f"{name}: got {array.dtype} of shape {array.shape}; allowed: whole numbers of shape [B, L] or [L], not empty."
+            f"{name}: got {array.dtype} of shape {array.shape}; allowed: whole numbers [B, L] or [L], not empty."
         )
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= n_tokens:

@@ -35,7 +35,7 @@ class Markov(Family):
         P(x_t = v | x_{t-k}, ..., x_{t-1}) = \theta_{c, v}, \qquad \theta_c \sim \mathrm{Dirichlet}(\alpha, ..., \alpha)
 
     A row of the table is drawn when its context first occurs, as a function of (seed, language, context), so any order
-    and vocabulary with V^k below 2^62 will do. Contexts with MASK in them cannot occur and are followed by a uniform law.
+    and vocabulary with V^k below 2^62 will do. Contexts with MASK in them cannot occur; a uniform law follows them.
 
     Source: Edelman et al., arXiv 2402.11004 (in-context learning of Markov chains), with any order and alpha.
 
@@ -135,7 +135,8 @@ class MarkovLanguage(Language):
     def _first_input_log_probs(self) -> Floats:
         if self.family.order > 0:
             return super()._first_input_log_probs()
-        return self._predict(np.ones((1, 1), np.int32))[0, 0]
+        first: Floats = self._predict(np.ones((1, 1), np.int32))[0, 0]
+        return first
 
 
 _NO_FLOOR = np.empty((0, 0), np.float32)
@@ -145,7 +146,7 @@ _NO_FLOOR = np.empty((0, 0), np.float32)
 def _write_rows(
     seed: int,
     start: int,
-    shared_key: int,
+    shared_key: Any,
     draw_keys: bool,
     vocab_size: int,
     order: int,
@@ -181,7 +182,7 @@ def _write_rows(
 
 
 @compiled
-def _predict_rows(key: int, vocab_size: int, order: int, alpha: float, inputs: Any, log_probs: Any) -> None:
+def _predict_rows(key: Any, vocab_size: int, order: int, alpha: float, inputs: Any, log_probs: Any) -> None:
     most_contexts = vocab_size**order
     table = open_rows(vocab_size, float(vocab_size) ** order, inputs.size)
     for i in range(len(inputs)):

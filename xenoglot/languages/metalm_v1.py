@@ -10,6 +10,7 @@ inputs = x[0:L], targets = y[1:L+1]: the clean next token.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,23 +21,33 @@ from numpy.typing import ArrayLike
 from xenoglot.errors import DataError
 from xenoglot.languages.base import MASK, Family, Floats, Language, Nats, Tokens
 from xenoglot.languages.kernels import (
+    LOW_32,
+    SHIFT_32,
     STREAM_LANGUAGE,
+    STREAM_NOISE,
     STREAM_TOKENS,
-    Stream,
+    Real,
+    aligned_zeros,
     bounded_integer,
     compiled,
-    geometric_gap,
+    inlined,
     logarithm,
-    next_uniform,
+    nats_of,
     open_stream,
+    open_sum_tree,
+    philox,
     poisson,
+    prefer_wide_vectors,
     run_rows,
+    sum_tree,
+    uniform_of,
 )
 from xenoglot.options import option
 
 __all__ = ["MetaLMv1", "MetaLMv1Language"]
 
 SHORTEST_ELEMENT = 3
+NOISE_BLOCKS = 64  # disturbances drawn at once
 IMPOSSIBLE = 1e-300  # a belief's total below this means that the language cannot produce the input
 
 
@@ -114,7 +125,7 @@ class MetaLMv1(Family):
         run_rows(work, n_rows=len(inputs), length=inputs.shape[1], threads=threads)
 
     def _law(self) -> tuple[float, float, float, float, int, int]:
-        """Return what the compiled code needs to know: e, m, and the channel's probabilities; V; the separator or -1."""
+        """Return what the compiled code must know: e, m, c(x | x), c(x | y), V, and the separator or -1."""
         e, m = float(self.error_rate), float(self.mask_ratio)
         replaced = e * (1.0 - m) / (self.vocab_size - 1)
         return e, m, 1.0 - e, replaced, self.vocab_size, self.separator_id or -1
@@ -158,7 +169,7 @@ class MetaLMv1Language(Language):
     @property
     def elements(self) -> list[Tokens]:
         """The clean elements, in the order of their numbers."""
-        return [self._flat[first:last].copy() for first, last in zip(self._starts[:-1], self._starts[1:], strict=True)]
+        return [self._flat[first:last].copy() for first, last in itertools.pairwise(self._starts)]
 
     def _fill(
         self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
@@ -177,7 +188,8 @@ class MetaLMv1Language(Language):
         probabilities = np.zeros((*inputs.shape, self.family.n_tokens))
         _predict_rows(self._flat, self._starts, self.family._law(), inputs, probabilities)
         with np.errstate(divide="ignore"):
-            return np.log(probabilities)
+            log_probs: Floats = np.log(probabilities)
+        return log_probs
 
     def _input_log_probs(self, inputs: Tokens) -> Floats:
         """Return ln p(x_t | x before t): the law of the next clean token, through the channel."""
@@ -196,7 +208,8 @@ class MetaLMv1Language(Language):
         if separator > 0:
             observed_BL = np.where(inputs == separator, clean_BL, observed_BL)
         with np.errstate(divide="ignore"):
-            return np.log(np.maximum(observed_BL, 0.0))
+            log_probs: Floats = np.log(np.maximum(observed_BL, 0.0))
+        return log_probs
 
 
 _NO_FLOOR = np.empty((0, 0), np.float32)
@@ -239,7 +252,7 @@ def _write_rows(
     seed: int, start: int, flat: Any, starts: Any, law: Any, inputs: Any, targets: Any, floor_nats: Any
 ) -> None:
     for i in range(len(inputs)):
-        _write_row(open_stream(seed, STREAM_TOKENS, start + i), flat, starts, law, inputs[i], targets[i])
+        _write_row(seed, start + i, flat, starts, law, inputs[i], targets[i])
         if floor_nats.size:
             if law[5] > 0:
                 _floor_with_separators(flat, starts, law, inputs[i], targets[i], floor_nats[i])
@@ -248,12 +261,15 @@ def _write_rows(
 
 
 @compiled
-def _write_row(source: Stream, flat: Any, starts: Any, law: Any, inputs: Any, targets: Any) -> None:
+def _write_row(seed: int, row: int, flat: Any, starts: Any, law: Any, inputs: Any, targets: Any) -> None:
     """Write x[0:L] and y[1:L+1]: copy whole elements, then disturb x where the noise strikes next."""
-    error_rate, mask_ratio, _, _, vocab_size, separator = law
+    _, _, _, _, vocab_size, separator = law
     length = len(inputs)
-    log_survival = -np.inf if error_rate == 1.0 else np.log1p(-error_rate)
-    gap = geometric_gap(source, log_survival)  # undisturbed positions before the next disturbed one
+    source = open_stream(seed, STREAM_TOKENS, row)
+    gaps, steps = np.empty(NOISE_BLOCKS, np.int64), np.empty(NOISE_BLOCKS, np.int64)
+    struck = 0  # disturbances so far
+    _draw_noise(seed, row, struck, law, gaps, steps)
+    gap = gaps[0]
     position = 0
     while position <= length:
         k = bounded_integer(source, len(starts) - 1)
@@ -265,8 +281,11 @@ def _write_row(source: Stream, flat: Any, starts: Any, law: Any, inputs: Any, ta
             targets[position + i - 1] = flat[first + i]
         while gap < count:
             if position + gap < length:
-                inputs[position + gap] = _disturbed(source, flat[first + gap], mask_ratio, vocab_size)
-            gap += 1 + geometric_gap(source, log_survival)
+                inputs[position + gap] = _disturbed(flat[first + gap], steps[struck % NOISE_BLOCKS], vocab_size)
+            struck += 1
+            if struck % NOISE_BLOCKS == 0:
+                _draw_noise(seed, row, struck, law, gaps, steps)
+            gap += 1 + gaps[struck % NOISE_BLOCKS]
         gap -= count
         position += count
         if separator > 0 and position <= length:
@@ -277,16 +296,39 @@ def _write_row(source: Stream, flat: Any, starts: Any, law: Any, inputs: Any, ta
 
 
 @compiled
-def _disturbed(source: Stream, token: int, mask_ratio: float, vocab_size: int) -> int:
-    """Return MASK, or one of the other V - 1 tokens."""
-    if next_uniform(source) < mask_ratio:
-        return MASK
-    other = 1 + bounded_integer(source, vocab_size - 1)
-    return other if other < token else other + 1
+def _draw_noise(seed: int, row: int, first: int, law: Any, gaps: Any, steps: Any) -> None:
+    """Draw the next disturbances, one Philox block each, many at once so that the logarithms vectorise.
+
+    Args:
+        seed: The seed.
+        row: The row.
+        first: The number of the first of them.
+        law: The language's law.
+        gaps: Filled with how many positions stay as they are before each: P(gap >= k) = (1 - e)^k.
+        steps: Filled with 0 for MASK, else how far to step from the clean token, 1 to V - 1, around the vocabulary.
+    """
+    prefer_wide_vectors()
+    error_rate, mask_ratio, _, _, vocab_size, _ = law
+    log_survival = np.log1p(-error_rate)
+    low, high = np.uint64(row) & LOW_32, np.uint64(row) >> SHIFT_32
+    others_per_unit = (vocab_size - 1) / max(1.0 - mask_ratio, 1e-300)
+    for i in range(len(gaps)):
+        w0, w1, w2, w3 = philox(seed, STREAM_NOISE, low, high, (np.uint64(first) + np.uint64(i)) & LOW_32)
+        gaps[i] = np.int64(min(logarithm(uniform_of(w0, w1)) / log_survival, 4e18))
+        beyond = uniform_of(w2, w3) - mask_ratio
+        step = 1 + min(np.int64(beyond * others_per_unit), vocab_size - 2)
+        steps[i] = 0 if beyond < 0.0 else step
+
+
+@inlined
+def _disturbed(token: int, step: int, vocab_size: int) -> int:
+    """Return MASK for no step, or else the token that many steps on, around the vocabulary."""
+    stepped = token + step
+    return MASK if step == 0 else (stepped if stepped <= vocab_size else stepped - vocab_size)
 
 
 @compiled
-def _channel(read: int, clean: int, law: Any) -> float:
+def _channel(read: int, clean: int, law: Any) -> Real:
     """Return c(read | clean), for a position within an element."""
     error_rate, mask_ratio, kept, replaced, _, separator = law
     if read == clean:
@@ -313,7 +355,7 @@ def _floor_with_separators(flat: Any, starts: Any, law: Any, inputs: Any, target
                 following = separator if i == starts[k + 1] else flat[i]
                 total += weights[k]
                 hit += weights[k] if following == targets[t] else 0.0
-        floor_nats[t] = -logarithm(hit / total)
+        floor_nats[t] = nats_of(hit / total)
 
 
 @compiled
@@ -336,76 +378,74 @@ def _read_with_separators(flat: Any, starts: Any, law: Any, read: int, position:
 @compiled
 def _floor_without_separators(flat: Any, starts: Any, law: Any, inputs: Any, targets: Any, floor_nats: Any) -> None:
     """Filter over all (element, position) states, laid out flat: a step is a shift by one."""
+    prefer_wide_vectors()
     n_states = len(flat)
-    belief, shifted = np.empty(n_states), np.empty(n_states)
-    _restart_belief(starts, shifted)
+    prior, posterior = aligned_zeros(n_states + 1, np.float64), aligned_zeros(n_states + 1, np.float64)
+    hits = aligned_zeros(n_states, np.float64)
+    levels, sums = open_sum_tree(n_states)
+    total = _restart(starts, prior)
     for t in range(len(inputs)):
-        _read_without_separators(flat, starts, law, inputs[t], shifted, belief)
-        _shift_belief(starts, belief, shifted)
-        hit = np.zeros(16)
+        total = _move(flat, starts, law, inputs[t], total, prior, posterior, levels, sums)
+        prior, posterior = posterior, prior
         wanted = targets[t]
-        blocks = n_states // 16 * 16
-        for first in range(0, blocks, 16):
-            for lane in range(16):
-                hit[lane] += shifted[first + lane] if flat[first + lane] == wanted else 0.0
-        for i in range(blocks, n_states):
-            hit[0] += shifted[i] if flat[i] == wanted else 0.0
-        floor_nats[t] = -logarithm(_sum_of_lanes(hit))
+        for i in range(n_states):
+            hits[i] = prior[i] if flat[i] == wanted else 0.0
+        floor_nats[t] = nats_of(sum_tree(hits, levels, sums) / total)
 
 
 @compiled
-def _restart_belief(starts: Any, belief: Any) -> None:
-    """Put all belief on the elements' first positions."""
+def _restart(starts: Any, belief: Any) -> Real:
+    """Put all belief on the elements' first positions; returns its total, 1."""
     belief[:] = 0.0
     for k in range(len(starts) - 1):
         belief[starts[k]] = 1.0 / (len(starts) - 1)
+    return 1.0
 
 
 @compiled
-def _read_without_separators(flat: Any, starts: Any, law: Any, read: int, prior: Any, belief: Any) -> None:
-    """Multiply the prior by the channel and normalise: belief = p(state | inputs so far)."""
+def _move(
+    flat: Any,
+    starts: Any,
+    law: Any,
+    read: int,
+    total: float,
+    prior: Any,
+    posterior: Any,
+    levels: Any,
+    sums: Any,
+) -> Real:
+    """Read one token: weigh every state by the channel, then move each one position on.
+
+    Args:
+        flat: The elements, one behind the other: the states.
+        starts: Where each starts.
+        law: The language's law.
+        read: The token.
+        total: The prior's total: it is normalised on the way.
+        prior: Belief over the states before reading, [states + 1].
+        posterior: Set to the belief over the state after the move.
+        levels: Of the sum tree.
+        sums: Of the sum tree.
+
+    Returns:
+        The posterior's total: the likelihood of the token.
+    """
+    prefer_wide_vectors()
     error_rate, mask_ratio, kept, replaced, _, _ = law
-    n_states = len(flat)
-    other = error_rate * mask_ratio if read == MASK else replaced
-    lanes = np.zeros(16)
-    blocks = n_states // 16 * 16
-    for first in range(0, blocks, 16):
-        for lane in range(16):
-            i = first + lane
-            belief[i] = prior[i] * (kept if flat[i] == read else other)
-            lanes[lane] += belief[i]
-    for i in range(blocks, n_states):
-        belief[i] = prior[i] * (kept if flat[i] == read else other)
-        lanes[0] += belief[i]
-    total = _sum_of_lanes(lanes)
-    if total < IMPOSSIBLE:  # nothing the language does explains this: the element ends here
-        belief[:] = 0.0
-        belief[starts[1:] - 1] = 1.0 / (len(starts) - 1)
-        return
-    scale = 1.0 / total
+    n_states, n_elements = len(flat), len(starts) - 1
+    other = (error_rate * mask_ratio if read == MASK else replaced) / total
+    same = kept / total
     for i in range(n_states):
-        belief[i] *= scale
-
-
-@compiled
-def _shift_belief(starts: Any, belief: Any, shifted: Any) -> None:
-    """Move every state one position on; ends restart at the beginning of any element."""
-    n_elements = len(starts) - 1
+        posterior[i + 1] = prior[i] * (same if flat[i] == read else other)
     ended = 0.0
     for k in range(n_elements):
-        ended += belief[starts[k + 1] - 1]
-    for i in range(1, len(belief)):
-        shifted[i] = belief[i - 1]
+        ended += posterior[starts[k + 1]]
     for k in range(n_elements):
-        shifted[starts[k]] = ended / n_elements
-
-
-@compiled
-def _sum_of_lanes(lanes: Any) -> float:
-    total = 0.0
-    for lane in range(len(lanes)):
-        total += lanes[lane]
-    return total
+        posterior[starts[k]] = ended / n_elements
+    likelihood = sum_tree(posterior[:n_states], levels, sums)
+    if likelihood < IMPOSSIBLE:
+        return _restart(starts, posterior)
+    return likelihood
 
 
 @compiled
@@ -413,11 +453,12 @@ def _predict_rows(flat: Any, starts: Any, law: Any, inputs: Any, probabilities: 
     n_states = len(flat)
     n_elements, separator = len(starts) - 1, law[5]
     weights = np.empty(n_elements)
-    belief, shifted = np.empty(n_states), np.empty(n_states)
+    prior, posterior = np.empty(n_states + 1), np.empty(n_states + 1)
+    levels, sums = open_sum_tree(n_states)
     for row in range(len(inputs)):
         position = 0
         weights[:] = 1.0
-        _restart_belief(starts, shifted)
+        belief_total = _restart(starts, prior)
         for t in range(inputs.shape[1]):
             out = probabilities[row, t]
             if separator > 0:
@@ -430,7 +471,7 @@ def _predict_rows(flat: Any, starts: Any, law: Any, inputs: Any, probabilities: 
                     if i <= starts[k + 1]:
                         out[separator if i == starts[k + 1] else flat[i]] += weights[k] / total
             else:
-                _read_without_separators(flat, starts, law, inputs[row, t], shifted, belief)
-                _shift_belief(starts, belief, shifted)
+                belief_total = _move(flat, starts, law, inputs[row, t], belief_total, prior, posterior, levels, sums)
+                prior, posterior = posterior, prior
                 for i in range(n_states):
-                    out[flat[i]] += shifted[i]
+                    out[flat[i]] += prior[i] / belief_total

@@ -16,22 +16,28 @@ import numpy as np
 
 from xenoglot.languages.base import Family, Floats, Language, Nats, Tokens
 from xenoglot.languages.kernels import (
-    LANES,
+    LN_2,
+    LOG2_E,
     STREAM_LANGUAGE,
     STREAM_TOKENS,
     add_product,
+    aligned_zeros,
     bounded_integer,
     compiled,
     exponential,
-    exponentiate,
     fill_normals,
+    fused_multiply_add,
     hyperbolic_tangent,
     logarithm,
     next_uniform,
     open_stream,
-    padded,
+    open_sum_tree,
+    power_of_two,
     run_rows,
-    sample_weights,
+    sample_tree,
+    set_powers_of_two,
+    set_powers_of_two_single,
+    sum_tree,
 )
 from xenoglot.options import option
 
@@ -39,7 +45,8 @@ __all__ = ["MetaLMv2", "MetaLMv2Language", "NetworkWeights"]
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 RNN, GRU, LSTM = 1, 3, 4
-LARGEST_SAFE_LOGIT = 600.0  # below this e^logit neither overflows nor needs the largest logit taken off first
+LARGEST_SINGLE_LOGIT = 100.0  # in log2; below this 2^logit and its sums stay well inside float32
+SINGLE_ROUNDING = 2.0**-24  # of one float32 operation, relative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +68,10 @@ class MetaLMv2(Family):
         \quad s_t = f s_{t-1} + i g, \quad h_t = o \tanh(s_t)
 
     Floor: the network's own law, exact. The network is chaotic, so its law beyond some hundred tokens is defined by its
-    arithmetic: float64 in a written order, the same on every machine. MASK, which never occurs, reads as a zero embedding.
+    arithmetic: float64 in a written order, the same on every machine. MASK, which never occurs, reads as a zero
+    embedding.
 
-    Source: PaddlePaddle MetaGym, `metagym/metalm` v2; cells: Cho et al., arXiv 1406.1078; Hochreiter & Schmidhuber 1997.
+    Source: PaddlePaddle `l3c`, `metalm` v2 of 2023; cells: Cho et al., arXiv 1406.1078; Hochreiter & Schmidhuber 1997.
 
     Example:
         >>> batch = MetaLMv2(vocab_size=32, n=8).batch(batch_size=2, length=64, seed=0, floor=True)
@@ -200,33 +208,34 @@ def _parts(flat: Any, vocab_size: int, n: int, width: int, gates: int) -> Any:
 
 @compiled
 def _fold(flat: Any, shape: Any, inverse_temperature: float) -> Any:
-    """Fold the weights into what a step needs.
+    """Fold the weights into what a step needs; logits are in units of log2 from here on.
 
     Returns:
         The gates' input for every token id, bias included [V + 1, G H]; the recurrent weights by source [H, G H]; the
-        output weights by source [H, V padded] and biases [V padded], both over the temperature; the largest |logit|.
+        output weights by source [H, V] and by token [V, H], and biases [V]; the largest |logit| there can be.
     """
     vocab_size, n, width, gates = shape
     embeddings, input_weights, recurrent_weights, biases, output_weights, output_biases = _parts(
         flat, vocab_size, n, width, gates
     )
     by_source = np.ascontiguousarray(input_weights.reshape(gates * width, n).T)
+    all_biases = biases.reshape(gates * width)
     table = np.empty((vocab_size + 1, gates * width))
-    table[:] = biases.reshape(gates * width)
+    table[:] = all_biases
     for v in range(vocab_size):
         add_product(by_source, embeddings[v], table[v + 1])
     recurrent = np.ascontiguousarray(recurrent_weights.reshape(gates * width, width).T)
-    output = np.zeros((width, padded(vocab_size)))
-    bias = np.zeros(padded(vocab_size))
+    by_token = output_weights * (inverse_temperature * LOG2_E)
+    bias = output_biases * (inverse_temperature * LOG2_E)
+    output = aligned_zeros(width * vocab_size, np.float64).reshape(width, vocab_size)
+    output[:] = by_token.T
     bound = 0.0
     for v in range(vocab_size):
-        bias[v] = output_biases[v] * inverse_temperature
         size = abs(bias[v])
         for j in range(width):
-            output[j, v] = output_weights[v, j] * inverse_temperature
-            size += abs(output[j, v])
+            size += abs(by_token[v, j])
         bound = max(bound, size)
-    return table, recurrent, output, bias, bound
+    return table, recurrent, output, by_token, bias, bound
 
 
 @compiled
@@ -242,45 +251,27 @@ def _write_rows(
     targets: Any,
     floor_nats: Any,
 ) -> None:
-    folded = _fold(flat, shape, inverse_temperature)
+    network = _fold(flat, shape, inverse_temperature)
     for i in range(len(inputs)):
         if draw:
             fill_normals(seed, STREAM_LANGUAGE, start + i, 0, flat)
-            folded = _fold(flat, shape, inverse_temperature)
-        table, recurrent, output, bias, bound = folded
+            network = _fold(flat, shape, inverse_temperature)
         floor_row = floor_nats[i] if floor_nats.size else floor_nats[:0, 0]
-        _write_row(
-            open_stream(seed, STREAM_TOKENS, start + i),
-            shape[0],
-            table,
-            recurrent,
-            output,
-            bias,
-            bound,
-            reset_on_start,
-            inputs[i],
-            targets[i],
-            floor_row,
-        )
+        source = open_stream(seed, STREAM_TOKENS, start + i)
+        if network[5] < LARGEST_SINGLE_LOGIT:
+            _write_row_fast(source, network, reset_on_start, inputs[i], targets[i], floor_row)
+        else:
+            _write_row(source, network, reset_on_start, inputs[i], targets[i], floor_row)
 
 
 @compiled
-def _write_row(
-    source: Any,
-    vocab_size: int,
-    table: Any,
-    recurrent: Any,
-    output: Any,
-    bias: Any,
-    bound: float,
-    reset_on_start: bool,
-    inputs: Any,
-    targets: Any,
-    floor_nats: Any,
-) -> None:
-    width, wants_floor = len(recurrent), floor_nats.size > 0
+def _write_row(source: Any, network: Any, reset_on_start: bool, inputs: Any, targets: Any, floor_nats: Any) -> None:
+    """Write a row, weighing the whole vocabulary in float64."""
+    table, recurrent, output, _, bias, _ = network
+    width, vocab_size = len(recurrent), len(bias)
     state, gates, scratch = np.zeros(2 * width), np.empty(table.shape[1]), np.empty(table.shape[1])
-    logits, weights, lanes = np.empty(len(bias)), np.empty(len(bias)), np.empty(LANES)
+    logits, weights = np.empty(vocab_size), np.empty(vocab_size)
+    levels, sums = open_sum_tree(vocab_size)
     first_token = 1 + bounded_integer(source, vocab_size)
     token = first_token
     for t in range(len(inputs)):
@@ -289,14 +280,65 @@ def _write_row(
             state[:] = 0.0
         _advance(table[token], recurrent, state, gates, scratch)
         logits[:] = bias
-        add_product(output, state[:width], logits)
-        shift = 0.0 if bound < LARGEST_SAFE_LOGIT else logits[:vocab_size].max()
-        total = exponentiate(logits, 1.0, shift, vocab_size, weights, lanes)
-        v = sample_weights(weights, lanes, next_uniform(source) * total)
+        add_product(output, state, logits)
+        shift = logits.max()
+        set_powers_of_two(logits, 1.0, shift, weights)
+        total = sum_tree(weights, levels, sums)
+        v = sample_tree(weights, levels, sums, next_uniform(source) * total)
         token = v + 1
         targets[t] = token
-        if wants_floor:
-            floor_nats[t] = logarithm(total) + shift - logits[v]
+        if floor_nats.size:
+            floor_nats[t] = logarithm(total) + (shift - logits[v]) * LN_2
+
+
+@compiled
+def _write_row_fast(
+    source: Any, network: Any, reset_on_start: bool, inputs: Any, targets: Any, floor_nats: Any
+) -> None:
+    """Write a row by proposals in float32, each accepted so that the law is exactly that of float64.
+
+    A proposal v comes with probability proportional to its float32 weight w_v. Accepting it with probability
+    W_v / ((1 + excess) w_v), where W_v is its float64 weight, makes the accepted one proportional to W_v (von Neumann).
+    The excess bounds W_v / w_v - 1, so nearly every proposal is accepted.
+    """
+    table, recurrent, output, by_token, bias, bound = network
+    width, vocab_size = len(recurrent), len(bias)
+    state, gates, scratch = np.zeros(2 * width), np.empty(table.shape[1]), np.empty(table.shape[1])
+    output_single = aligned_zeros(width * vocab_size, np.float32).reshape(width, vocab_size)
+    output_single[:] = output
+    bias_single, state_single = bias.astype(np.float32), np.empty(width, np.float32)
+    logits_single, weights_single = aligned_zeros(vocab_size, np.float32), aligned_zeros(vocab_size, np.float32)
+    logits, weights = aligned_zeros(vocab_size, np.float64), aligned_zeros(vocab_size, np.float64)
+    levels, sums = open_sum_tree(vocab_size)
+    slack = 1.0 + SINGLE_ROUNDING * (width + 8) * bound + 2e-6
+    first_token = 1 + bounded_integer(source, vocab_size)
+    token = first_token
+    for t in range(len(inputs)):
+        inputs[t] = token
+        if reset_on_start and token == first_token:
+            state[:] = 0.0
+        _advance(table[token], recurrent, state, gates, scratch)
+        for j in range(width):
+            state_single[j] = state[j]
+        logits_single[:] = bias_single
+        add_product(output_single, state_single, logits_single)
+        set_powers_of_two_single(logits_single, weights_single)
+        total = sum_tree(weights_single, levels, sums)
+        v = 0
+        accepted = False
+        while not accepted:
+            v = sample_tree(weights_single, levels, sums, next_uniform(source) * total)
+            logit = bias[v]
+            for j in range(width):
+                logit = fused_multiply_add(by_token[v, j], state[j], logit)
+            accepted = next_uniform(source) * slack * np.float64(weights_single[v]) < power_of_two(logit)
+        token = v + 1
+        targets[t] = token
+        if floor_nats.size:
+            logits[:] = bias
+            add_product(output, state, logits)
+            set_powers_of_two(logits, 1.0, 0.0, weights)
+            floor_nats[t] = logarithm(sum_tree(weights, levels, sums)) - logits[v] * LN_2
 
 
 @compiled
@@ -304,39 +346,37 @@ def _advance(from_token: Any, recurrent: Any, state: Any, gates: Any, scratch: A
     """Move the state on by one token: state is [h, memory cell], and the number of gates tells the cell."""
     width = len(recurrent)
     n_gates = len(from_token) // width
-    h = state[:width]
     if n_gates == GRU:
-        _advance_gru(from_token, recurrent, h, gates, scratch)
+        _advance_gru(from_token, recurrent, state, gates, scratch)
         return
     gates[:] = from_token
-    add_product(recurrent, h, gates)
+    add_product(recurrent, state, gates)
     if n_gates == RNN:
         for i in range(width):
-            h[i] = hyperbolic_tangent(gates[i])
+            state[i] = hyperbolic_tangent(gates[i])
         return
-    memory = state[width:]
     for i in range(3 * width):
         gates[i] = 1.0 / (1.0 + exponential(-gates[i]))
     for i in range(width):
         candidate = hyperbolic_tangent(gates[3 * width + i])
-        memory[i] = gates[width + i] * memory[i] + gates[i] * candidate
-        h[i] = gates[2 * width + i] * hyperbolic_tangent(memory[i])
+        state[width + i] = gates[width + i] * state[width + i] + gates[i] * candidate
+        state[i] = gates[2 * width + i] * hyperbolic_tangent(state[width + i])
 
 
 @compiled
-def _advance_gru(from_token: Any, recurrent: Any, h: Any, gates: Any, scratch: Any) -> None:
-    width = len(h)
-    gates[:] = from_token
-    add_product(recurrent[:, : 2 * width], h, gates[: 2 * width])
+def _advance_gru(from_token: Any, recurrent: Any, state: Any, gates: Any, scratch: Any) -> None:
+    width = len(recurrent)
+    gates[: 2 * width][:] = from_token[: 2 * width]
+    add_product(recurrent[:, : 2 * width], state, gates[: 2 * width])
     for i in range(2 * width):
         gates[i] = 1.0 / (1.0 + exponential(-gates[i]))
-    kept = scratch[:width]
     for i in range(width):
-        kept[i] = gates[i] * h[i]
-    add_product(recurrent[:, 2 * width :], kept, gates[2 * width :])
+        scratch[i] = gates[i] * state[i]
+    gates[2 * width :][:] = from_token[2 * width :]
+    add_product(recurrent[:, 2 * width :], scratch, gates[2 * width :])
     for i in range(width):
         z = gates[width + i]
-        h[i] = z * h[i] + (1.0 - z) * hyperbolic_tangent(gates[2 * width + i])
+        state[i] = z * state[i] + (1.0 - z) * hyperbolic_tangent(gates[2 * width + i])
 
 
 @compiled
@@ -344,10 +384,11 @@ def _predict_rows(
     flat: Any, shape: Any, inverse_temperature: float, reset_on_start: bool, inputs: Any, log_probs: Any
 ) -> None:
     vocab_size = shape[0]
-    table, recurrent, output, bias, _ = _fold(flat, shape, inverse_temperature)
+    table, recurrent, output, _, bias, _ = _fold(flat, shape, inverse_temperature)
     width = len(recurrent)
     gates, scratch = np.empty(table.shape[1]), np.empty(table.shape[1])
-    logits, weights, lanes = np.empty(len(bias)), np.empty(len(bias)), np.empty(LANES)
+    logits, weights = np.empty(vocab_size), np.empty(vocab_size)
+    levels, sums = open_sum_tree(vocab_size)
     for i in range(len(inputs)):
         state = np.zeros(2 * width)
         for t in range(inputs.shape[1]):
@@ -355,8 +396,9 @@ def _predict_rows(
                 state[:] = 0.0
             _advance(table[inputs[i, t]], recurrent, state, gates, scratch)
             logits[:] = bias
-            add_product(output, state[:width], logits)
-            shift = logits[:vocab_size].max()
-            total = exponentiate(logits, 1.0, shift, vocab_size, weights, lanes)
+            add_product(output, state, logits)
+            shift = logits.max()
+            set_powers_of_two(logits, 1.0, shift, weights)
+            log_total = logarithm(sum_tree(weights, levels, sums)) + shift * LN_2
             for v in range(vocab_size):
-                log_probs[i, t, v] = logits[v] - shift - logarithm(total)
+                log_probs[i, t, v] = logits[v] * LN_2 - log_total

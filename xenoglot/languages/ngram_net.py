@@ -16,23 +16,26 @@ import numpy as np
 
 from xenoglot.languages.base import Family, Floats, Language, Nats, Tokens
 from xenoglot.languages.kernels import (
-    LANES,
+    LN_2,
+    LOG2_E,
     STREAM_LANGUAGE,
     STREAM_TOKENS,
     add_product,
+    add_to,
+    aligned_zeros,
     bounded_integer,
     compiled,
-    exponentiate,
     fill_normals,
-    fused_multiply_add,
     hyperbolic_tangent,
     logarithm,
     next_uniform,
     open_stream,
-    padded,
+    open_sum_tree,
     run_rows,
-    sample_weights,
-    sum_of_lanes,
+    sample_tree,
+    set_powers_of_two,
+    set_squares,
+    sum_tree,
 )
 from xenoglot.options import option
 
@@ -189,8 +192,9 @@ def _parts(flat: Any, vocab_size: int, n: int, embedding_size: int, hidden_size:
 def _open_places(shape: Any) -> Any:
     """Make room for what every token contributes at every place, and for whether that is known yet."""
     vocab_size, n, _, hidden_size = shape
-    keeps_logits = n * vocab_size * padded(vocab_size) <= LARGEST_LOGIT_TABLE
-    contributions = np.empty((n, vocab_size + 1, padded(vocab_size) if keeps_logits else hidden_size))
+    keeps_logits = n * vocab_size * vocab_size <= LARGEST_LOGIT_TABLE
+    width = vocab_size if keeps_logits else hidden_size
+    contributions = aligned_zeros(n * (vocab_size + 1) * width, np.float64).reshape(n, vocab_size + 1, width)
     return contributions, np.zeros((n, vocab_size + 1), np.bool_), keeps_logits
 
 
@@ -207,14 +211,13 @@ def _fold(flat: Any, shape: Any) -> Any:
     by_source = np.empty((n, embedding_size, hidden_size))
     for i in range(n):
         by_source[i] = input_weights[i].T
-    output = np.zeros((hidden_size, padded(vocab_size)))
+    output = aligned_zeros(hidden_size * vocab_size, np.float64).reshape(hidden_size, vocab_size)
     for v in range(vocab_size):
         for j in range(hidden_size):
             output[j, v] = output_weights[v, j]
     for j in range(hidden_size):
-        output[j, :vocab_size] -= output[j, :vocab_size].sum() / vocab_size
-    bias = np.zeros(padded(vocab_size))
-    bias[:vocab_size] = output_biases - output_biases.sum() / vocab_size
+        output[j] -= output[j].sum() / vocab_size
+    bias = output_biases - output_biases.sum() / vocab_size
     return embeddings, by_source, biases, output, bias
 
 
@@ -236,13 +239,14 @@ def _learn_place(folded: Any, place: int, token: int, hidden: Any, contributions
 
 
 @compiled
-def _logits(folded: Any, places: Any, recent: Any, newest: int, hidden: Any, logits: Any) -> float:
-    """Write the centred logits after the recent tokens (a ring, MASK where there is none); returns their deviation."""
+def _logits(folded: Any, places: Any, recent: Any, newest: int, hidden: Any, logits: Any) -> None:
+    """Write the centred logits after the recent tokens (a ring, MASK where there is none)."""
     contributions, known, keeps_logits = places
     _, _, _, output, bias = folded
     n = len(recent)
-    logits[:] = bias
     mixed = logits if keeps_logits else np.zeros(len(hidden))
+    if keeps_logits:
+        mixed[:] = bias
     for place in range(n):
         token = recent[(newest - place) % n]
         if token == 0:
@@ -250,16 +254,24 @@ def _logits(folded: Any, places: Any, recent: Any, newest: int, hidden: Any, log
         if not known[place, token]:
             _learn_place(folded, place, token, hidden, contributions[place, token], keeps_logits)
             known[place, token] = True
-        row = contributions[place, token]
-        for v in range(len(mixed)):
-            mixed[v] += row[v]
+        add_to(mixed, contributions[place, token])
     if not keeps_logits:
+        logits[:] = bias
         add_product(output, mixed, logits)
-    lanes = np.zeros(LANES)
-    for first in range(0, len(logits), LANES):
-        for lane in range(LANES):
-            lanes[lane] = fused_multiply_add(logits[first + lane], logits[first + lane], lanes[lane])
-    return np.sqrt(sum_of_lanes(lanes))
+
+
+@compiled
+def _weigh(
+    logits: Any, sharpness: float, squares: Any, weights: Any, levels: Any, sums: Any
+) -> tuple[float, float, float]:
+    """Weigh the vocabulary by 2^(scale logits - shift); returns scale, shift and the total weight."""
+    vocab_size = len(logits)
+    set_squares(logits, squares)
+    scale = LOG2_E * sharpness * np.sqrt(vocab_size / sum_tree(squares, levels, sums))
+    # no z-score exceeds sqrt V: the largest logit need not come off unless 2^logit could overflow
+    shift = 0.0 if LOG2_E * sharpness * np.sqrt(vocab_size) < LARGEST_SAFE_LOGIT else scale * logits.max()
+    set_powers_of_two(logits, scale, shift, weights)
+    return scale, shift, sum_tree(weights, levels, sums)
 
 
 @compiled
@@ -275,11 +287,11 @@ def _write_rows(
     floor_nats: Any,
 ) -> None:
     vocab_size, n, _, hidden_size = shape
-    folded = _fold(flat, shape)
-    places = _open_places(shape)
-    hidden, lanes = np.empty(hidden_size), np.empty(LANES)
-    logits, weights = np.empty(padded(vocab_size)), np.empty(padded(vocab_size))
-    recent = np.empty(n, np.int64)
+    folded, places = _fold(flat, shape), _open_places(shape)
+    levels, sums = open_sum_tree(vocab_size)
+    hidden, recent = np.empty(hidden_size), np.empty(n, np.int64)
+    logits, squares = aligned_zeros(vocab_size, np.float64), aligned_zeros(vocab_size, np.float64)
+    weights = aligned_zeros(vocab_size, np.float64)
     for i in range(len(inputs)):
         if draw:
             fill_normals(seed, STREAM_LANGUAGE, start + i, 0, flat)
@@ -291,38 +303,29 @@ def _write_rows(
         for t in range(inputs.shape[1]):
             inputs[i, t] = token
             recent[t % n] = token
-            scale = sharpness * np.sqrt(vocab_size) / _logits(folded, places, recent, t % n, hidden, logits)
-            shift = _shift(logits, scale, sharpness, vocab_size)
-            total = exponentiate(logits, scale, shift, vocab_size, weights, lanes)
-            v = sample_weights(weights, lanes, next_uniform(source) * total)
+            _logits(folded, places, recent, t % n, hidden, logits)
+            scale, shift, total = _weigh(logits, sharpness, squares, weights, levels, sums)
+            v = sample_tree(weights, levels, sums, next_uniform(source) * total)
             token = v + 1
             targets[i, t] = token
             if floor_nats.size:
-                floor_nats[i, t] = logarithm(total) + shift - scale * logits[v]
-
-
-@compiled
-def _shift(logits: Any, scale: float, sharpness: float, vocab_size: int) -> float:
-    """Return what to take off the exponents: nothing unless e^logit could overflow (no z-score exceeds sqrt V)."""
-    if sharpness * np.sqrt(vocab_size) < LARGEST_SAFE_LOGIT:
-        return 0.0
-    return scale * logits[:vocab_size].max()
+                floor_nats[i, t] = logarithm(total) + (shift - scale * logits[v]) * LN_2
 
 
 @compiled
 def _predict_rows(flat: Any, shape: Any, sharpness: float, inputs: Any, log_probs: Any) -> None:
     vocab_size, n, _, hidden_size = shape
-    folded = _fold(flat, shape)
-    places = _open_places(shape)
-    hidden, lanes = np.empty(hidden_size), np.empty(LANES)
-    logits, weights = np.empty(padded(vocab_size)), np.empty(padded(vocab_size))
-    recent = np.empty(n, np.int64)
+    folded, places = _fold(flat, shape), _open_places(shape)
+    levels, sums = open_sum_tree(vocab_size)
+    hidden, recent = np.empty(hidden_size), np.empty(n, np.int64)
+    logits, squares = aligned_zeros(vocab_size, np.float64), aligned_zeros(vocab_size, np.float64)
+    weights = aligned_zeros(vocab_size, np.float64)
     for i in range(len(inputs)):
         recent[:] = 0
         for t in range(inputs.shape[1]):
             recent[t % n] = inputs[i, t]
-            scale = sharpness * np.sqrt(vocab_size) / _logits(folded, places, recent, t % n, hidden, logits)
-            shift = scale * logits[:vocab_size].max()
-            log_total = logarithm(exponentiate(logits, scale, shift, vocab_size, weights, lanes)) + shift
+            _logits(folded, places, recent, t % n, hidden, logits)
+            scale, shift, total = _weigh(logits, sharpness, squares, weights, levels, sums)
+            log_total = logarithm(total) + shift * LN_2
             for v in range(vocab_size):
-                log_probs[i, t, v] = scale * logits[v] - log_total
+                log_probs[i, t, v] = scale * logits[v] * LN_2 - log_total
