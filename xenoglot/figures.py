@@ -32,8 +32,12 @@ INK = "#22262b"
 FAINT = "#7d848c"
 FLOOR = "#d55e00"
 FINAL = "#0072b2"
-LABELLED_TOKENS = 16
-"""How many of the last positions a line's written value is the mean of: one alone is noise."""
+BINS = 48
+"""Positions are averaged in bins of equal width on the logarithmic axis: far out, one position alone is noise."""
+
+
+LABELLED_BINS = 3
+"""How many of the last bins a line's written value is the mean of."""
 
 
 class _Line(NamedTuple):
@@ -58,11 +62,11 @@ def draw_loss_by_position(
         OptionError: If the path has another ending.
         OutputError: If it cannot be written.
     """
-    curves = {step: _curve(rows) for step, rows in sorted(evaluations.items())}
+    trained = {step: rows for step, rows in sorted(evaluations.items()) if step > 0} or evaluations
+    curves = {step: _curve(rows) for step, rows in trained.items()}
     final = curves[max(curves)]
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    _draw_guessing(axes, final)
     axes.fill_between(
         final["tokens_read"], final["loss_nats_low"], final["loss_nats_high"], color=FINAL, alpha=0.2, linewidth=0
     )
@@ -91,38 +95,38 @@ def save_figure(figure: Figure, path: str | Path) -> None:
 
 
 def _curve(rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the metrics of the rows by position as arrays, in the order of reading."""
+    """Return the metrics of the rows by position as arrays, in the order of reading, averaged in bins."""
     by_position = sorted((int(row.slices["tokens_read"]), row.metrics) for row in rows if "tokens_read" in row.slices)
     names = by_position[0][1].keys()
-    curve = {name: np.array([metrics[name] for _, metrics in by_position]) for name in names}
-    return {"tokens_read": np.array([position for position, _ in by_position]), **curve}
+    metrics_NL = np.array([[metrics[name] for _, metrics in by_position] for name in names])
+    positions, means_NL = _in_bins(metrics_NL)
+    return {"tokens_read": positions, **dict(zip(names, means_NL, strict=True))}
 
 
-def _draw_guessing(axes: Axes, curve: Mapping[str, Any]) -> None:
-    level = float(curve["uniform_nats"][0])
-    axes.axhline(level, color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
-    axes.annotate(
-        f"guessing, {level:.2f}", (curve["tokens_read"][0], level), (0, 4), textcoords="offset points", color=FAINT
-    )
+def _in_bins(values_NL: Any) -> tuple[Any, Any]:
+    """Average over positions in bins of equal width on a logarithmic axis; returns their middles and the means."""
+    length = values_NL.shape[1]
+    edges = np.unique(np.geomspace(1, length + 1, BINS + 1).round().astype(int))
+    means = np.add.reduceat(values_NL, edges[:-1] - 1, axis=1) / np.diff(edges)
+    return np.sqrt(edges[:-1] * (edges[1:] - 1)), means
 
 
 def _lines(curves: Mapping[int, Mapping[str, Any]]) -> list[_Line]:
-    """Choose the look of each curve: training darkens towards its end, the floor stands apart."""
+    """Choose the look of each curve: training darkens towards its end, guessing and the floor stand apart."""
     *earlier, last = curves
-    lines = []
+    final = curves[last]
+    lines = [_Line(final["uniform_nats"], "guessing", FAINT, 1.1)]
     for index, step in enumerate(earlier):
-        colour = to_hex(colormaps["Blues"](0.3 + 0.4 * index / max(1, len(earlier) - 1)))
-        label = "before training" if step == 0 else f"after {step:,} steps"
-        lines.append(_Line(curves[step]["loss_nats"], label, colour, 1.1))
-    lines.append(_Line(curves[last]["loss_nats"], f"after {last:,} steps", FINAL, 2.2))
-    if "floor_nats" in curves[last]:
-        lines.append(_Line(curves[last]["floor_nats"], "best possible", FLOOR, 1.8))
+        colour = to_hex(colormaps["Blues"](0.35 + 0.35 * index / max(1, len(earlier) - 1)))
+        lines.append(_Line(curves[step]["loss_nats"], f"after {step:,} steps", colour, 1.1))
+    lines.append(_Line(final["loss_nats"], f"after {last:,} steps", FINAL, 2.2))
+    if "floor_nats" in final:
+        lines.append(_Line(final["floor_nats"], "best possible", FLOOR, 1.8))
     return lines
 
 
 def _finish_axes(axes: Axes, curve: Mapping[str, Any], title: str, per: str) -> None:
-    length = int(curve["tokens_read"][-1])
-    _read_axis(axes, length)
+    _read_axis(axes, max(2, int(curve["tokens_read"][-1])))
     axes.set_ylim(0, 1.12 * float(curve["uniform_nats"][0]))
     axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
     axes.set_xlabel(f"{per}s read", color=INK)
@@ -132,7 +136,7 @@ def _finish_axes(axes: Axes, curve: Mapping[str, Any], title: str, per: str) -> 
 
 def _label_ends(axes: Axes, lines: Sequence[_Line]) -> None:
     """Write each line's name and last value to the right of its end, pushed apart where they would touch."""
-    ends = sorted(((float(line.nats[-LABELLED_TOKENS:].mean()), line) for line in lines), key=lambda end: end[0])
+    ends = sorted(((float(line.nats[-LABELLED_BINS:].mean()), line) for line in lines), key=lambda end: end[0])
     spacing = 0.055 * axes.get_ylim()[1]
     height = -spacing
     for nats, line in ends:
@@ -173,8 +177,6 @@ def _plain_frame(axes: Axes) -> None:
 
 STRIPS = 6
 STRIP_TOKENS = 384
-FLOOR_BINS = 48
-"""Positions are averaged in bins of equal width on the logarithmic axis: far out, one position alone is noise."""
 
 
 def draw_samples(batch: Batch, family: Family, path: str | Path) -> None:
@@ -220,10 +222,7 @@ def _draw_strips(axes: Axes, inputs_BL: Any, family: Family) -> None:
 
 def _draw_floor(axes: Axes, floor_nats_BL: Any, n_tokens: int) -> None:
     rows, length = floor_nats_BL.shape
-    edges = np.unique(np.geomspace(1, length + 1, FLOOR_BINS + 1).round().astype(int))
-    widths = np.diff(edges)
-    means = np.add.reduceat(floor_nats_BL, edges[:-1] - 1, axis=1) / widths
-    middle = np.sqrt(edges[:-1] * (edges[1:] - 1))
+    middle, means = _in_bins(floor_nats_BL)
     mean, error = means.mean(axis=0), means.std(axis=0) / np.sqrt(rows)
     axes.fill_between(middle, mean - 2 * error, mean + 2 * error, color=FLOOR, alpha=0.2, linewidth=0)
     axes.plot(middle, mean, color=FLOOR, linewidth=1.8)

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     base = _base_config(arguments.words)
     config = with_overrides(base, given_options(arguments, options_by_path(base).values()))
-    torch.set_num_threads(available_threads())
+    torch.set_num_threads(min(torch.get_num_threads(), available_threads()))  # OMP_NUM_THREADS may ask for fewer
     batches, evaluation = _data(config)
     config = _fitted_to(config, batches.n_tokens)
     folder = _make_run_folder(config)
