@@ -1,0 +1,56 @@
+"""The picture of the loss by position: what is in it, and files that are whole or absent."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from xenoglot.errors import OptionError, OutputError
+from xenoglot.evaluations.base import Row
+from xenoglot.figures import draw_loss_by_position
+
+
+def rows(level: float, *, floor: bool, length: int = 40) -> list[Row]:
+    made = []
+    for position in range(1, length + 1):
+        loss = level / position**0.5
+        metrics = {"loss_nats": loss, "loss_nats_low": loss - 0.1, "loss_nats_high": loss + 0.1, "uniform_nats": 2.5}
+        metrics |= {"floor_nats": 0.25} if floor else {}
+        made.append(Row(slices={"tokens_read": position}, metrics=metrics))
+    return [*made, Row(slices={"part": "whole"}, metrics={"loss_nats": level})]
+
+
+def words_in(path) -> str:
+    return " ".join(re.findall(r"<!-- (.*?) -->", path.read_text()))
+
+
+@pytest.mark.parametrize("floor", [True, False])
+def test_lines_are_labelled_with_what_they_are(tmp_path, floor):
+    path = tmp_path / "figure.svg"
+    evaluations = {step: rows(level, floor=floor) for step, level in ((0, 2.5), (100, 2.0), (1200, 1.0))}
+    draw_loss_by_position(evaluations, path, title="Reading", per="byte")
+    words = words_in(path)
+    assert "Reading" in words
+    assert "bytes read" in words
+    assert "guessing, 2.50" in words
+    assert "after 100 steps, 0.3" in words
+    assert "after 1,200 steps, 0.1" in words
+    assert ("best possible, 0.25" in words) == floor
+    assert "after 0 steps" not in words  # before the first step every model guesses
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 1000])
+@pytest.mark.parametrize("ending", ["png", "pdf"])
+def test_any_length_and_ending_can_be_drawn(tmp_path, length, ending):
+    path = tmp_path / f"figure.{ending}"
+    draw_loss_by_position({0: rows(2.5, floor=True, length=length)}, path, title="Reading")
+    assert path.read_bytes()[:4] == {"png": b"\x89PNG", "pdf": b"%PDF"}[ending]
+
+
+def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path):
+    with pytest.raises(OptionError, match=r"\.png, \.svg, \.pdf"):
+        draw_loss_by_position({1: rows(1.0, floor=True)}, tmp_path / "figure.bmp", title="Reading")
+    with pytest.raises(OutputError):
+        draw_loss_by_position({1: rows(1.0, floor=True)}, tmp_path / "absent" / "figure.png", title="Reading")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,123 @@
+"""`xenoglot train` from the command line to the picture, on tiny sizes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from xenoglot import cli
+from xenoglot.decoder import Decoder
+
+TINY = [
+    *("--model.d_model", "16", "--model.n_layers", "1", "--model.activation_hidden_dim", "16"),
+    *("--model.max_seq_len", "16", "--data.dataloader.batch_size", "2", "--training.max_steps", "4"),
+    *("--training.optimization.lr_warmup_steps", "1", "--evaluation.n_languages", "4"),
+]
+
+
+def train(tmp_path, *words: str, name: str = "a") -> int:
+    where = ["--checkpointing.runs_dir", str(tmp_path / "runs"), "--checkpointing.run_name", name]
+    return cli.main(["train", *TINY, *where, *words])
+
+
+def test_a_run_on_languages_leaves_everything_it_says(tmp_path, capsys):
+    assert train(tmp_path, "--languages.n_elements", "3", "--training.max-steps=5") == 0
+    folder = tmp_path / "runs" / "a"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoints",
+        "config.json",
+        "environment.json",
+        "eval_results",
+        "in_context.png",
+        "metrics.jsonl",
+    ]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["languages"]["family"] == "metalm-v1"
+    assert config["languages"]["n_elements"] == 3
+    assert (config["training"]["max_steps"], config["model"]["vocab_size"]) == (5, 18)
+    assert json.loads((folder / "environment.json").read_text())["packages"]["torch"]
+    assert Decoder.from_pretrained(folder / "checkpoints" / "step_5").config.vocab_size == 18
+    printed = capsys.readouterr().out
+    assert "trained for 5 of 5 steps" in printed
+    assert "fresh languages, last quarter of the context: loss" in printed
+    assert "best possible" in printed
+    assert printed.rstrip().endswith(f"figure: {folder / 'in_context.png'}")
+
+
+def test_a_run_on_text_measures_the_held_out_tenth(tmp_path, capsys):
+    path = tmp_path / "book.txt"
+    path.write_bytes(bytes(np.random.default_rng(0).integers(97, 101, 640, dtype=np.uint8)))
+    assert train(tmp_path, "--text", str(path), "--training.max_steps", "60") == 0
+    rows = json.loads((tmp_path / "runs" / "a" / "eval_results" / "step_60.json").read_text())["rows"]
+    whole = next(row["metrics"] for row in rows if row["slices"] == {"part": "whole"})
+    assert whole["loss_nats"] < 3.0  # guessing costs ln 256 = 5.5
+    assert f"held-out text: {whole['loss_nats']:.3f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--text", "absent.txt"], "absent.txt"),
+        (["--training.max_step", "3"], "Did you mean '--training.max_steps'"),
+        (["--training.max_steps", "some"], "training.max_steps: got 'some'"),
+        (["--languages.family", "markof"], "Did you mean 'markov'"),
+        (["--languages.order", "3"], "unknown option '--languages.order'"),
+        (["--text", "book.txt", "--languages.family", "v1"], "nothing beside --text"),
+        (["--model.d_model", "17"], "d_model: got 17"),
+        (["--model.vocab_size", "9"], "model.vocab_size: got 9; allowed: at least the 18 ids"),
+        (["--checkpointing.run_name", "../up"], "run_name"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line_and_leaves_nothing(tmp_path, capsys, words, complaint):
+    assert train(tmp_path, *words) == 2
+    printed = capsys.readouterr()
+    assert complaint in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_earlier_run_is_never_overwritten(tmp_path, capsys):
+    assert train(tmp_path) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    assert train(tmp_path) == 2
+    assert "there is a run already" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()} == before
+
+
+def test_help_lists_the_options_of_the_family_that_is_named(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--languages.family", "v1", "--help"])
+    printed = capsys.readouterr().out
+    assert "--languages.error_rate" in printed
+    assert "--training.optimization.lr " in printed
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name == "nt", reason="needs POSIX signals")
+def test_ctrl_c_ends_a_run_with_a_checkpoint_and_130(tmp_path):
+    words = ["train", *TINY, "--training.max_steps", "1000000", "--checkpointing.run_name", "a"]
+    words += ["--evaluation.eval_every_n_steps", "1000000", "--checkpointing.save_every_n_steps", "1000000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xenoglot", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = tmp_path / "runs" / "a" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text()):
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    printed, complaints = process.communicate(timeout=60)
+    assert process.returncode == 130, complaints
+    assert "interrupted after" in printed
+    assert len(list((tmp_path / "runs" / "a" / "checkpoints").iterdir())) == 1
+    assert complaints.count("\n") == 1  # where the run is; no progress line, for stderr is no terminal
