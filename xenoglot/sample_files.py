@@ -89,6 +89,7 @@ class NpyFormat(SampleFormat):
         yield lambda rows: file.write(rows.data)
 
 
+@dataclass(frozen=True, kw_only=True)
 class ParquetFormat(SampleFormat):
     """Columns of lists; a row group a chunk."""
 
