@@ -55,7 +55,7 @@ def probability_of_element(
     words = range(1, family.vocab_size + 1)
     separator = family.vocab_size + 1
     total = 0.0
-    for length, weight in length_law(family, 16).items():
+    for length, weight in length_law(family, 24).items():
         if any(len(visit) != length for visit in visits):
             continue
         if begun is not None and (len(begun) > length or (following == separator) != (len(begun) == length)):
@@ -99,17 +99,17 @@ def joint_by_enumeration(family: MetaLMv1, inputs: list[int], following: int) ->
 @pytest.mark.parametrize(
     ("family", "length"),
     [
-        (MetaLMv1(vocab_size=2, n_elements=3, element_length=3, error_rate=0.2, separator=True), 17),
-        (MetaLMv1(vocab_size=3, n_elements=2, element_length=2, error_rate=0.4, mask_ratio=0.8, separator=True), 15),
+        (MetaLMv1(vocab_size=2, n_elements=3, element_length=4, error_rate=0.2, separator=True), 20),
+        (MetaLMv1(vocab_size=3, n_elements=2, element_length=5, error_rate=0.4, mask_ratio=0.8, separator=True), 20),
         (MetaLMv1(vocab_size=2, n_elements=1, element_length=4, error_rate=0.1, separator=True), 14),
-        (MetaLMv1(vocab_size=2, n_elements=2, element_length=3, error_rate=0.0, separator=True), 16),
+        (MetaLMv1(vocab_size=2, n_elements=2, element_length=4, error_rate=0.0, separator=True), 18),
         (MetaLMv1(vocab_size=3, n_elements=2, element_length=3, error_rate=0.3, mask_ratio=1.0, separator=True), 12),
     ],
 )
 def test_unknown_elements_equal_the_sum_over_all_partitions(family: MetaLMv1, length: int) -> None:
-    batch = family.batch(3, length, seed=4)
+    batch = family.batch(4, length, seed=4)
     law_BLV = np.exp(NoisyRepeats(family=family).predict(batch.inputs))
-    for row, t in itertools.product(range(3), range(length)):
+    for row, t in itertools.product(range(4), range(length)):
         read = batch.inputs[row, : t + 1].tolist()
         joint = np.array([joint_by_enumeration(family, read, v) for v in range(1, family.n_tokens)])
         np.testing.assert_allclose(law_BLV[row, t, 1:], joint / joint.sum(), rtol=0, atol=1e-6)
@@ -315,18 +315,32 @@ def test_context_tree_weighting_equals_the_sum_over_all_trees(depth: int, alpha:
         assert law[t, v] == pytest.approx(expected, abs=1e-9)
 
 
-def test_context_tree_weighting_stays_right_for_a_hundred_thousand_tokens() -> None:
-    """Long certain of one depth, it must still come to see another: a share kept as a number would be lost."""
-    half = 50_000
-    coin = np.random.default_rng(0).integers(1, 3, half)
-    third = np.tile([1, 1, 2], half // 3 + 1)[:half]
-    tokens = np.concatenate([coin, third]).astype(np.int32)
-    nats = ContextTreeWeighting(vocab_size=2, depth=4, alpha=0.5).nats(tokens[:-1], tokens[1:])
-    assert np.all(np.isfinite(nats))
-    assert abs(nats[half // 2 : half - 1].mean() - math.log(2)) < 2e-3
-    assert nats[-1000:].mean() < 0.35
-    law = ContextTreeWeighting(vocab_size=2, depth=4, alpha=0.5).predict(tokens[:-1])
+def log_weighted_evidence(counts: dict[tuple[int, ...], Counter[int]], context: tuple[int, ...], depth: int) -> float:
+    """Willems' block recursion: P_w = 1/2 P_e + 1/2 prod_children P_w, with P_e from the counts alone; alpha = 1/2."""
+    own = log_row_evidence(counts[context], 2, 0.5)
+    if len(context) == depth:
+        return own
+    children = [(*context, symbol) for symbol in range(3) if (*context, symbol) in counts]
+    below = sum(log_weighted_evidence(counts, child, depth) for child in children)
+    return float(np.logaddexp(own, below) - math.log(2))
+
+
+def test_context_tree_weighting_stays_exact_for_a_hundred_thousand_tokens() -> None:
+    """After a long certain half, a share kept as a plain number has rounded to one, and cannot come back."""
+    half, depth = 50_000, 4
+    certain = np.tile([1, 1, 2], half // 3 + 1)[:half]
+    tokens = np.concatenate([certain, np.random.default_rng(0).integers(1, 3, half)]).tolist()
+    law = ContextTreeWeighting(vocab_size=2, depth=depth, alpha=0.5).predict(tokens)
     np.testing.assert_allclose(np.exp(law).sum(axis=1), 1.0, rtol=0, atol=1e-12)
+    log_probs = law[np.arange(2 * half - 1), tokens[1:]]
+
+    padded = [0] * depth + tokens
+    counts: dict[tuple[int, ...], Counter[int]] = {}
+    for t in range(len(tokens)):
+        for d in range(depth + 1):
+            counts.setdefault(tuple(padded[t + depth - d : t + depth][::-1]), Counter())[tokens[t]] += 1
+    expected = log_weighted_evidence(counts, (), depth)
+    assert log_probs.sum() - math.log(2) == pytest.approx(expected, abs=1e-6)
 
 
 def test_masked_inputs_are_contexts_but_not_counted() -> None:

@@ -140,7 +140,7 @@ def _leaf(key: int, inputs: Any, end: int, depth: int) -> int:
     node_low, node_high = np.uint64(0), np.uint64(0)
     for d in range(depth + 1):
         symbol = MASK if d == 0 or d > end else inputs[end - d]
-        w0, w1, w2, _ = philox(key, STREAM_LANGUAGE, node_low, node_high, 1 + symbol)  # type: ignore[arg-type]
+        w0, w1, w2, _ = philox(key, STREAM_LANGUAGE, node_low, node_high, 1 + symbol)
         node_low, node_high = np.uint64(w0), np.uint64(w1)
         if np.uint64(w2) < HALF:
             break

@@ -31,7 +31,7 @@ __all__ = ["forget_rows", "language_key", "open_rows", "row_of", "sample_row"]
 @compiled
 def language_key(seed: int, row: int) -> int:
     """Return the 64-bit number that a language's rows are a function of."""
-    w0, w1, _, _ = philox(seed, STREAM_LANGUAGE, np.uint64(row) & LOW_32, np.uint64(row) >> SHIFT_32, 0)  # type: ignore[arg-type]
+    w0, w1, _, _ = philox(seed, STREAM_LANGUAGE, np.uint64(row) & LOW_32, np.uint64(row) >> SHIFT_32, 0)
     return (np.uint64(w1) << SHIFT_32) | np.uint64(w0)  # type: ignore[return-value]
 
 

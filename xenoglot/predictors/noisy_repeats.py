@@ -111,7 +111,7 @@ class NoisyRepeats(Predictor):
     def examples(cls) -> Iterable[Predictor]:
         for error_rate in (0.15, 0.0):
             yield cls(
-                family=MetaLMv1(vocab_size=4, n_elements=3, element_length=3, error_rate=error_rate, separator=True)
+                family=MetaLMv1(vocab_size=4, n_elements=3, element_length=5, error_rate=error_rate, separator=True)
             )
 
     def _predict(self, inputs: Tokens) -> Floats:
