@@ -100,7 +100,7 @@ def _curve(rows: Sequence[Row]) -> dict[str, Any]:
     names = by_position[0][1].keys()
     metrics_NL = np.array([[metrics[name] for _, metrics in by_position] for name in names])
     positions, means_NL = _in_bins(metrics_NL)
-    return {"tokens_read": positions, **dict(zip(names, means_NL, strict=True))}
+    return {"length": len(by_position), "tokens_read": positions, **dict(zip(names, means_NL, strict=True))}
 
 
 def _in_bins(values_NL: Any) -> tuple[Any, Any]:
@@ -126,7 +126,7 @@ def _lines(curves: Mapping[int, Mapping[str, Any]]) -> list[_Line]:
 
 
 def _finish_axes(axes: Axes, curve: Mapping[str, Any], title: str, per: str) -> None:
-    _read_axis(axes, max(2, int(curve["tokens_read"][-1])))
+    _read_axis(axes, max(2, curve["length"]))
     axes.set_ylim(0, 1.12 * float(curve["uniform_nats"][0]))
     axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
     axes.set_xlabel(f"{per}s read", color=INK)
