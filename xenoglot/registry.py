@@ -107,6 +107,6 @@ class Registry(Generic[Member]):
 
     def _checked(self, candidate: Any, path: str) -> type[Member]:
         if not self._is_member(candidate):
-            base = self._base.replace(":", ".")
-            raise DataError(f"{path} is not a {self.kind}: got {candidate!r}; allowed: a subclass of {base} with a name.")
+            allowed = f"a subclass of {self._base.replace(':', '.')} with a name"
+            raise DataError(f"{path} is not a {self.kind}: got {candidate!r}; allowed: {allowed}.")
         return cast("type[Member]", candidate)
