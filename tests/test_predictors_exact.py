@@ -13,8 +13,8 @@ import pytest
 import scipy.integrate
 import scipy.stats
 
+from xenoglot.kernels import open_stream
 from xenoglot.languages.context_tree import ContextTreeSource
-from xenoglot.languages.kernels import open_stream
 from xenoglot.languages.markov import Markov
 from xenoglot.languages.metalm_v1 import MetaLMv1, MetaLMv1Language
 from xenoglot.predictors import (

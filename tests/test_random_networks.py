@@ -15,7 +15,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def plain_recurrent_law(language: MetaLMv2Language, inputs: np.ndarray) -> np.ndarray:
-    """ln p(next | inputs so far) by a textbook cell, step by step."""
+    """Log-probabilities of the next token by a textbook cell, step by step."""
     family, weights = language.family, language.weights
     recurrent, width = weights.recurrent_weights_GHH, weights.output_weights_VH.shape[1]
     h, memory, rows = np.zeros(width), np.zeros(width), []

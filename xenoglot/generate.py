@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO, TypeAlias
 
 from xenoglot.files import StagedFiles
+from xenoglot.kernels import available_threads
 from xenoglot.languages.base import LONGEST_ROW, Family
-from xenoglot.languages.kernels import available_threads
 from xenoglot.options import whole_number
 from xenoglot.rng import check_seed
 from xenoglot.sample_files import SampleFormat, TextFormat, format_of

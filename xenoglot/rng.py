@@ -3,7 +3,7 @@
 Nothing reads or writes global random state. A stream is a pure function of (seed, name, index), so the thousandth
 batch costs no more than the first, and what a step draws does not depend on what was drawn before it.
 
-Compiled code uses the same idea one level down: `xenoglot.languages.kernels` numbers every random word by
+Compiled code uses the same idea one level down: `xenoglot.kernels` numbers every random word by
 (seed, stream, row, block) with Philox.
 """
 

@@ -24,8 +24,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from xenoglot.errors import MissingExtraError, OptionError, UnknownNameError
+from xenoglot.kernels import compiled, run_rows
 from xenoglot.languages.base import Batch, Tokens
-from xenoglot.languages.kernels import compiled, run_rows
 
 __all__ = ["FORMATS", "NpyFormat", "ParquetFormat", "SampleFormat", "TextFormat", "format_of", "text_of"]
 

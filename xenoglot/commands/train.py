@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from xenoglot.config import options_by_path, with_overrides
-    from xenoglot.languages.kernels import available_threads
+    from xenoglot.kernels import available_threads
 
     base = _base_config(arguments.words)
     config = with_overrides(base, given_options(arguments, options_by_path(base).values()))

@@ -14,9 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from xenoglot.languages.base import MASK, Family, Floats, Language, Nats, Tokens
-from xenoglot.languages.dirichlet_rows import forget_rows, language_key, open_rows, row_of, sample_row
-from xenoglot.languages.kernels import (
+from xenoglot.kernels import (
     LOW_32,
     SHIFT_32,
     STREAM_LANGUAGE,
@@ -24,8 +22,10 @@ from xenoglot.languages.kernels import (
     compiled,
     open_stream,
     philox,
-    run_rows,
 )
+from xenoglot.languages.base import MASK, Floats, Nats, Tokens
+from xenoglot.languages.compiled import CompiledFamily, CompiledLanguage
+from xenoglot.languages.dirichlet_rows import forget_rows, language_key, open_rows, row_of, sample_row
 from xenoglot.options import option
 
 __all__ = ["ContextTreeLanguage", "ContextTreeSource"]
@@ -34,7 +34,7 @@ HALF = np.uint64(2**31)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContextTreeSource(Family):
+class ContextTreeSource(CompiledFamily["ContextTreeLanguage"]):
     r"""Random context trees: the prior of context tree weighting, drawn from.
 
     Floor: the leaf's own law.
@@ -74,33 +74,21 @@ class ContextTreeSource(Family):
     def _draw(self, seed: int, row: int) -> ContextTreeLanguage:
         return ContextTreeLanguage(self, int(language_key(seed, row)))
 
-    def _fill(
-        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
-    ) -> None:
-        self._write(seed, start, None, inputs, targets, floor_nats, threads)
-
     def _write(
         self,
+        language: ContextTreeLanguage | None,
         seed: int,
         start: int,
-        key: int | None,
         inputs: Tokens,
         targets: Tokens,
-        floor_nats: Nats | None,
-        threads: int | None,
+        floor_nats: Nats,
     ) -> None:
-        """Write rows of the language with this key, or each of its own language if there is none."""
-        shared_key = np.uint64(0 if key is None else key)
-        law = (key is None, shared_key, self.vocab_size, self.depth, float(self.alpha))
-
-        def work(first: int, last: int) -> None:
-            floor_rows = _NO_FLOOR if floor_nats is None else floor_nats[first:last]
-            _write_rows(seed, start + first, law, inputs[first:last], targets[first:last], floor_rows)
-
-        run_rows(work, n_rows=len(inputs), length=inputs.shape[1], threads=threads)
+        draws_keys, key = language is None, np.uint64(0 if language is None else language.key)
+        law = (draws_keys, key, self.vocab_size, self.depth, float(self.alpha))
+        _write_rows(seed, start, law, inputs, targets, floor_nats)
 
 
-class ContextTreeLanguage(Language):
+class ContextTreeLanguage(CompiledLanguage):
     """One context tree.
 
     Attributes:
@@ -113,11 +101,6 @@ class ContextTreeLanguage(Language):
         self.family = family
         self.key = key
 
-    def _fill(
-        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
-    ) -> None:
-        self.family._write(seed, start, self.key, inputs, targets, floor_nats, threads)
-
     def _predict(self, inputs: Tokens) -> Floats:
         family = self.family
         log_probs_BLV = np.full((*inputs.shape, family.n_tokens), -np.inf)
@@ -129,9 +112,6 @@ class ContextTreeLanguage(Language):
         before_the_row = np.full((1, 1), MASK, np.int32)
         log_probs_V: Floats = self._predict(before_the_row)[0, 0]
         return log_probs_V
-
-
-_NO_FLOOR = np.empty((0, 0), np.float32)
 
 
 @compiled

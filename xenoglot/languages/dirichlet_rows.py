@@ -10,19 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from xenoglot.languages.hashing import EMPTY, empty_slots, slot_of
-from xenoglot.languages.kernels import (
+from xenoglot.kernels import (
+    EMPTY,
     LOW_32,
     SHIFT_32,
     STREAM_ELEMENTS,
     STREAM_LANGUAGE,
     compiled,
+    empty_slots,
     exponential,
     log_gamma_variate,
     logarithm,
     next_uniform,
     open_stream,
     philox,
+    slot_of,
 )
 
 __all__ = ["forget_rows", "language_key", "open_rows", "row_of", "sample_row"]

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xenoglot.errors import OptionError
-from xenoglot.languages.base import Family, Floats, Language, Nats, Tokens
+from xenoglot.kernels import STREAM_TOKENS, bounded_integer, compiled, open_stream
+from xenoglot.languages.base import Floats, Nats, Tokens
+from xenoglot.languages.compiled import CompiledFamily, CompiledLanguage
 from xenoglot.languages.dirichlet_rows import forget_rows, language_key, open_rows, row_of, sample_row
-from xenoglot.languages.kernels import STREAM_TOKENS, bounded_integer, compiled, open_stream, run_rows
 from xenoglot.options import option
 
 __all__ = ["Markov", "MarkovLanguage"]
@@ -26,7 +27,7 @@ LARGEST_TABLE_BITS = 62
 
 
 @dataclass(frozen=True, kw_only=True)
-class Markov(Family):
+class Markov(CompiledFamily["MarkovLanguage"]):
     r"""Random order-k Markov chains with Dirichlet rows.
 
     Floor: the table itself; ln V for the first k tokens.
@@ -66,42 +67,15 @@ class Markov(Family):
     def _draw(self, seed: int, row: int) -> MarkovLanguage:
         return MarkovLanguage(self, int(language_key(seed, row)))
 
-    def _fill(
-        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
-    ) -> None:
-        self._write(seed, start, None, inputs, targets, floor_nats, threads)
-
     def _write(
-        self,
-        seed: int,
-        start: int,
-        key: int | None,
-        inputs: Tokens,
-        targets: Tokens,
-        floor_nats: Nats | None,
-        threads: int | None,
+        self, language: MarkovLanguage | None, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats
     ) -> None:
-        """Write rows of the language with this key, or each of its own language if there is none."""
-
-        def work(first: int, last: int) -> None:
-            floor_rows = _NO_FLOOR if floor_nats is None else floor_nats[first:last]
-            _write_rows(
-                seed,
-                start + first,
-                np.uint64(0 if key is None else key),
-                key is None,
-                self.vocab_size,
-                self.order,
-                float(self.alpha),
-                inputs[first:last],
-                targets[first:last],
-                floor_rows,
-            )
-
-        run_rows(work, n_rows=len(inputs), length=inputs.shape[1], threads=threads)
+        draws_keys, key = language is None, np.uint64(0 if language is None else language.key)
+        law = (draws_keys, key, self.vocab_size, self.order, float(self.alpha))
+        _write_rows(seed, start, law, inputs, targets, floor_nats)
 
 
-class MarkovLanguage(Language):
+class MarkovLanguage(CompiledLanguage):
     """One Markov chain.
 
     Attributes:
@@ -119,11 +93,6 @@ class MarkovLanguage(Language):
         inputs = np.asarray([*context] if context else [1], dtype=np.int32)
         return np.exp(self.predict(inputs)[-1, 1:])
 
-    def _fill(
-        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
-    ) -> None:
-        self.family._write(seed, start, self.key, inputs, targets, floor_nats, threads)
-
     def _predict(self, inputs: Tokens) -> Floats:
         log_probs = np.full((*inputs.shape, self.family.n_tokens), -np.inf)
         family = self.family
@@ -139,22 +108,9 @@ class MarkovLanguage(Language):
         return first
 
 
-_NO_FLOOR = np.empty((0, 0), np.float32)
-
-
 @compiled
-def _write_rows(
-    seed: int,
-    start: int,
-    shared_key: Any,
-    draw_keys: bool,
-    vocab_size: int,
-    order: int,
-    alpha: float,
-    inputs: Any,
-    targets: Any,
-    floor_nats: Any,
-) -> None:
+def _write_rows(seed: int, start: int, law: Any, inputs: Any, targets: Any, floor_nats: Any) -> None:
+    draw_keys, shared_key, vocab_size, order, alpha = law
     length = inputs.shape[1]
     most_contexts = vocab_size**order
     table = open_rows(vocab_size, float(vocab_size) ** order, length * (1 if draw_keys else len(inputs)))

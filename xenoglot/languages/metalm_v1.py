@@ -19,40 +19,35 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xenoglot.errors import DataError
-from xenoglot.languages.base import MASK, Family, Floats, Language, Nats, Tokens
-from xenoglot.languages.kernels import (
+from xenoglot.kernels import (
     LOW_32,
     SHIFT_32,
     STREAM_LANGUAGE,
     STREAM_NOISE,
     STREAM_TOKENS,
-    Real,
-    aligned_zeros,
     bounded_integer,
     compiled,
     inlined,
     logarithm,
-    nats_of,
     open_stream,
-    open_sum_tree,
     philox,
     poisson,
     prefer_wide_vectors,
-    run_rows,
-    sum_tree,
     uniform_of,
 )
+from xenoglot.languages.base import MASK, Floats, Nats, Tokens
+from xenoglot.languages.compiled import CompiledFamily, CompiledLanguage
+from xenoglot.languages.element_filter import floor_with_separators, floor_without_separators, predict_rows
 from xenoglot.options import option
 
 __all__ = ["MetaLMv1", "MetaLMv1Language"]
 
 SHORTEST_ELEMENT = 3
 NOISE_BLOCKS = 64  # disturbances drawn at once
-IMPOSSIBLE = 1e-300  # a belief's total below this means that the language cannot produce the input
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetaLMv1(Family):
+class MetaLMv1(CompiledFamily["MetaLMv1Language"]):
     r"""Random elements repeated with noise (Xenoverse's `metalang` v1; MetaGym's `metalm`).
 
     Floor: the exact Bayes filter over the hidden state (element k, position j), with b_t(k, j) = p(state | x_0..t):
@@ -105,24 +100,20 @@ class MetaLMv1(Family):
         flat, starts = _draw_elements(seed, row, self.vocab_size, self.n_elements, float(self.element_length))
         return MetaLMv1Language(self, flat, starts)
 
-    def _fill(
-        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
+    def _write(
+        self,
+        language: MetaLMv1Language | None,
+        seed: int,
+        start: int,
+        inputs: Tokens,
+        targets: Tokens,
+        floor_nats: Nats,
     ) -> None:
-        def work(first: int, last: int) -> None:
-            floor_rows = _NO_FLOOR if floor_nats is None else floor_nats[first:last]
-            _write_languages(
-                seed,
-                start + first,
-                self.vocab_size,
-                self.n_elements,
-                float(self.element_length),
-                self._law(),
-                inputs[first:last],
-                targets[first:last],
-                floor_rows,
-            )
-
-        run_rows(work, n_rows=len(inputs), length=inputs.shape[1], threads=threads)
+        if language is None:
+            shape = (self.vocab_size, self.n_elements, float(self.element_length))
+            _write_languages(seed, start, shape, self._law(), inputs, targets, floor_nats)
+        else:
+            _write_rows(seed, start, language.flat, language.starts, self._law(), inputs, targets, floor_nats)
 
     def _law(self) -> tuple[float, float, float, float, int, int]:
         """Return what the compiled code must know: e, m, c(x | x), c(x | y), V, and the separator or -1."""
@@ -131,19 +122,21 @@ class MetaLMv1(Family):
         return e, m, 1.0 - e, replaced, self.vocab_size, self.separator_id or -1
 
 
-class MetaLMv1Language(Language):
+class MetaLMv1Language(CompiledLanguage):
     """One language of MetaLM-1.
 
     Attributes:
         elements: The n elements, int32 arrays of ids 1..V.
+        flat: The elements one behind the other, int32.
+        starts: Where each starts, and where the last ends, int64 [n + 1].
     """
 
     family: MetaLMv1
 
     def __init__(self, family: MetaLMv1, flat: Tokens, starts: Any) -> None:
         self.family = family
-        self._flat = flat
-        self._starts = starts
+        self.flat = flat
+        self.starts = starts
 
     @classmethod
     def from_elements(cls, family: MetaLMv1, elements: Sequence[ArrayLike]) -> MetaLMv1Language:
@@ -169,24 +162,11 @@ class MetaLMv1Language(Language):
     @property
     def elements(self) -> list[Tokens]:
         """The clean elements, in the order of their numbers."""
-        return [self._flat[first:last].copy() for first, last in itertools.pairwise(self._starts)]
-
-    def _fill(
-        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
-    ) -> None:
-        law = self.family._law()
-
-        def work(first: int, last: int) -> None:
-            floor_rows = _NO_FLOOR if floor_nats is None else floor_nats[first:last]
-            _write_rows(
-                seed, start + first, self._flat, self._starts, law, inputs[first:last], targets[first:last], floor_rows
-            )
-
-        run_rows(work, n_rows=len(inputs), length=inputs.shape[1], threads=threads)
+        return [self.flat[first:last].copy() for first, last in itertools.pairwise(self.starts)]
 
     def _predict(self, inputs: Tokens) -> Floats:
         probabilities = np.zeros((*inputs.shape, self.family.n_tokens))
-        _predict_rows(self._flat, self._starts, self.family._law(), inputs, probabilities)
+        predict_rows(self.flat, self.starts, self.family._law(), inputs, probabilities)
         with np.errstate(divide="ignore"):
             log_probs: Floats = np.log(probabilities)
         return log_probs
@@ -194,9 +174,9 @@ class MetaLMv1Language(Language):
     def _input_log_probs(self, inputs: Tokens) -> Floats:
         """Return ln p(x_t | x before t): the law of the next clean token, through the channel."""
         probabilities = np.zeros((*inputs.shape, self.family.n_tokens))
-        _predict_rows(self._flat, self._starts, self.family._law(), inputs, probabilities)
+        predict_rows(self.flat, self.starts, self.family._law(), inputs, probabilities)
         first = np.zeros(self.family.n_tokens)
-        np.add.at(first, self._flat[self._starts[:-1]], 1.0 / (len(self._starts) - 1))
+        np.add.at(first, self.flat[self.starts[:-1]], 1.0 / (len(self.starts) - 1))
         before_BLV = np.concatenate(
             [np.broadcast_to(first, (len(inputs), 1, first.size)), probabilities[:, :-1]], axis=1
         )
@@ -210,9 +190,6 @@ class MetaLMv1Language(Language):
         with np.errstate(divide="ignore"):
             log_probs: Floats = np.log(np.maximum(observed_BL, 0.0))
         return log_probs
-
-
-_NO_FLOOR = np.empty((0, 0), np.float32)
 
 
 @compiled
@@ -230,17 +207,8 @@ def _draw_elements(seed: int, row: int, vocab_size: int, n_elements: int, mean_l
 
 
 @compiled
-def _write_languages(
-    seed: int,
-    start: int,
-    vocab_size: int,
-    n_elements: int,
-    mean_length: float,
-    law: Any,
-    inputs: Any,
-    targets: Any,
-    floor_nats: Any,
-) -> None:
+def _write_languages(seed: int, start: int, shape: Any, law: Any, inputs: Any, targets: Any, floor_nats: Any) -> None:
+    vocab_size, n_elements, mean_length = shape
     for i in range(len(inputs)):
         flat, starts = _draw_elements(seed, start + i, vocab_size, n_elements, mean_length)
         rows = slice(i, i + 1)
@@ -255,9 +223,9 @@ def _write_rows(
         _write_row(seed, start + i, flat, starts, law, inputs[i], targets[i])
         if floor_nats.size:
             if law[5] > 0:
-                _floor_with_separators(flat, starts, law, inputs[i], targets[i], floor_nats[i])
+                floor_with_separators(flat, starts, law, inputs[i], targets[i], floor_nats[i])
             else:
-                _floor_without_separators(flat, starts, law, inputs[i], targets[i], floor_nats[i])
+                floor_without_separators(flat, starts, law, inputs[i], targets[i], floor_nats[i])
 
 
 @compiled
@@ -325,153 +293,3 @@ def _disturbed(token: int, step: int, vocab_size: int) -> int:
     """Return MASK for no step, or else the token that many steps on, around the vocabulary."""
     stepped = token + step
     return MASK if step == 0 else (stepped if stepped <= vocab_size else stepped - vocab_size)
-
-
-@compiled
-def _channel(read: int, clean: int, law: Any) -> Real:
-    """Return c(read | clean), for a position within an element."""
-    error_rate, mask_ratio, kept, replaced, _, separator = law
-    if read == clean:
-        return kept
-    if read == MASK:
-        return error_rate * mask_ratio
-    return 0.0 if read == separator else replaced
-
-
-@compiled
-def _floor_with_separators(flat: Any, starts: Any, law: Any, inputs: Any, targets: Any, floor_nats: Any) -> None:
-    """Weigh the n elements that the current one may be: the position is known, so O(n) a token."""
-    n_elements, separator = len(starts) - 1, law[5]
-    weights = np.empty(n_elements)
-    position = 0
-    weights[:] = 1.0
-    for t in range(len(inputs)):
-        position = _read_with_separators(flat, starts, law, inputs[t], position, weights)
-        total = 0.0
-        hit = 0.0
-        for k in range(n_elements):
-            i = starts[k] + position
-            if i <= starts[k + 1]:
-                following = separator if i == starts[k + 1] else flat[i]
-                total += weights[k]
-                hit += weights[k] if following == targets[t] else 0.0
-        floor_nats[t] = nats_of(hit / total)
-
-
-@compiled
-def _read_with_separators(flat: Any, starts: Any, law: Any, read: int, position: int, weights: Any) -> int:
-    """Update the weights of the elements by one token; returns the position after it."""
-    if read != law[5]:
-        total = 0.0
-        for k in range(len(weights)):
-            i = starts[k] + position
-            weights[k] *= _channel(read, flat[i], law) if i < starts[k + 1] else 0.0
-            total += weights[k]
-        if total >= IMPOSSIBLE:
-            for k in range(len(weights)):
-                weights[k] /= total
-            return position + 1
-    weights[:] = 1.0
-    return 0
-
-
-@compiled
-def _floor_without_separators(flat: Any, starts: Any, law: Any, inputs: Any, targets: Any, floor_nats: Any) -> None:
-    """Filter over all (element, position) states, laid out flat: a step is a shift by one."""
-    prefer_wide_vectors()
-    n_states = len(flat)
-    prior, posterior = aligned_zeros(n_states + 1, np.float64), aligned_zeros(n_states + 1, np.float64)
-    hits = aligned_zeros(n_states, np.float64)
-    levels, sums = open_sum_tree(n_states)
-    total = _restart(starts, prior)
-    for t in range(len(inputs)):
-        total = _move(flat, starts, law, inputs[t], total, prior, posterior, levels, sums)
-        prior, posterior = posterior, prior
-        wanted = targets[t]
-        for i in range(n_states):
-            hits[i] = prior[i] if flat[i] == wanted else 0.0
-        floor_nats[t] = nats_of(sum_tree(hits, levels, sums) / total)
-
-
-@compiled
-def _restart(starts: Any, belief: Any) -> Real:
-    """Put all belief on the elements' first positions; returns its total, 1."""
-    belief[:] = 0.0
-    for k in range(len(starts) - 1):
-        belief[starts[k]] = 1.0 / (len(starts) - 1)
-    return 1.0
-
-
-@compiled
-def _move(
-    flat: Any,
-    starts: Any,
-    law: Any,
-    read: int,
-    total: float,
-    prior: Any,
-    posterior: Any,
-    levels: Any,
-    sums: Any,
-) -> Real:
-    """Read one token: weigh every state by the channel, then move each one position on.
-
-    Args:
-        flat: The elements, one behind the other: the states.
-        starts: Where each starts.
-        law: The language's law.
-        read: The token.
-        total: The prior's total: it is normalised on the way.
-        prior: Belief over the states before reading, [states + 1].
-        posterior: Set to the belief over the state after the move.
-        levels: Of the sum tree.
-        sums: Of the sum tree.
-
-    Returns:
-        The posterior's total: the likelihood of the token.
-    """
-    prefer_wide_vectors()
-    error_rate, mask_ratio, kept, replaced, _, _ = law
-    n_states, n_elements = len(flat), len(starts) - 1
-    other = (error_rate * mask_ratio if read == MASK else replaced) / total
-    same = kept / total
-    for i in range(n_states):
-        posterior[i + 1] = prior[i] * (same if flat[i] == read else other)
-    ended = 0.0
-    for k in range(n_elements):
-        ended += posterior[starts[k + 1]]
-    for k in range(n_elements):
-        posterior[starts[k]] = ended / n_elements
-    likelihood = sum_tree(posterior[:n_states], levels, sums)
-    if likelihood < IMPOSSIBLE:
-        return _restart(starts, posterior)
-    return likelihood
-
-
-@compiled
-def _predict_rows(flat: Any, starts: Any, law: Any, inputs: Any, probabilities: Any) -> None:
-    n_states = len(flat)
-    n_elements, separator = len(starts) - 1, law[5]
-    weights = np.empty(n_elements)
-    prior, posterior = np.empty(n_states + 1), np.empty(n_states + 1)
-    levels, sums = open_sum_tree(n_states)
-    for row in range(len(inputs)):
-        position = 0
-        weights[:] = 1.0
-        belief_total = _restart(starts, prior)
-        for t in range(inputs.shape[1]):
-            out = probabilities[row, t]
-            if separator > 0:
-                position = _read_with_separators(flat, starts, law, inputs[row, t], position, weights)
-                total = 0.0
-                for k in range(n_elements):
-                    total += weights[k] if starts[k] + position <= starts[k + 1] else 0.0
-                for k in range(n_elements):
-                    i = starts[k] + position
-                    if i <= starts[k + 1]:
-                        out[separator if i == starts[k + 1] else flat[i]] += weights[k] / total
-            else:
-                belief_total = _move(flat, starts, law, inputs[row, t], belief_total, prior, posterior, levels, sums)
-                prior, posterior = posterior, prior
-                for i in range(n_states):
-                    out[flat[i]] += prior[i] / belief_total

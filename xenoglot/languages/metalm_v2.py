@@ -14,8 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from xenoglot.languages.base import Family, Floats, Language, Nats, Tokens
-from xenoglot.languages.kernels import (
+from xenoglot.kernels import (
     LN_2,
     LOG2_E,
     STREAM_LANGUAGE,
@@ -33,12 +32,13 @@ from xenoglot.languages.kernels import (
     open_stream,
     open_sum_tree,
     power_of_two,
-    run_rows,
     sample_tree,
     set_powers_of_two,
     set_powers_of_two_single,
     sum_tree,
 )
+from xenoglot.languages.base import Floats, Nats, Tokens
+from xenoglot.languages.compiled import CompiledFamily, CompiledLanguage
 from xenoglot.options import option
 
 __all__ = ["MetaLMv2", "MetaLMv2Language", "NetworkWeights"]
@@ -50,7 +50,7 @@ SINGLE_ROUNDING = 2.0**-24  # of one float32 operation, relative
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetaLMv2(Family):
+class MetaLMv2(CompiledFamily["MetaLMv2Language"]):
     r"""Random recurrent networks (MetaGym's `metalm` v2 of 2023), with the gated cells too.
 
     .. math::
@@ -81,6 +81,7 @@ class MetaLMv2(Family):
 
     name: ClassVar[str] = "metalm-v2"
     aliases: ClassVar[tuple[str, ...]] = ("v2",)
+    work_per_token: ClassVar[int] = 100
 
     vocab_size: int = option(64, "tokens, 1..V", unit="tokens", minimum=2, maximum=2**20)
     n: int = option(16, "width of the embeddings", minimum=1, maximum=2**14, flags=("embedding_size",))
@@ -108,38 +109,18 @@ class MetaLMv2(Family):
         fill_normals(seed, STREAM_LANGUAGE, row, 0, flat)
         return MetaLMv2Language(self, flat)
 
-    def _fill(
-        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
-    ) -> None:
-        self._write(seed, start, None, inputs, targets, floor_nats, threads)
-
     def _write(
         self,
+        language: MetaLMv2Language | None,
         seed: int,
         start: int,
-        flat: Floats | None,
         inputs: Tokens,
         targets: Tokens,
-        floor_nats: Nats | None,
-        threads: int | None,
+        floor_nats: Nats,
     ) -> None:
-        """Write rows of the network with these weights, or each of its own network if there are none."""
-
-        def work(first: int, last: int) -> None:
-            _write_rows(
-                seed,
-                start + first,
-                np.empty(_n_weights(*self._shape())) if flat is None else flat,
-                flat is None,
-                self._shape(),
-                1.0 / self.temperature,
-                self.reset_on_start,
-                inputs[first:last],
-                targets[first:last],
-                _NO_FLOOR if floor_nats is None else floor_nats[first:last],
-            )
-
-        run_rows(work, n_rows=len(inputs), length=8 * inputs.shape[1], threads=threads)
+        flat = np.empty(_n_weights(*self._shape())) if language is None else language.flat
+        law = (language is None, self._shape(), 1.0 / self.temperature, self.reset_on_start)
+        _write_rows(seed, start, flat, law, inputs, targets, floor_nats)
 
 
 class NetworkWeights(NamedTuple):
@@ -153,35 +134,31 @@ class NetworkWeights(NamedTuple):
     output_biases_V: Floats
 
 
-class MetaLMv2Language(Language):
-    """One random recurrent network."""
+class MetaLMv2Language(CompiledLanguage):
+    """One random recurrent network.
+
+    Attributes:
+        flat: All its parameters one behind the other, float64.
+    """
 
     family: MetaLMv2
 
     def __init__(self, family: MetaLMv2, flat: Floats) -> None:
         self.family = family
-        self._flat = flat
+        self.flat = flat
 
     @property
     def weights(self) -> NetworkWeights:
         """The network's parameters; token id v has row v - 1."""
-        return NetworkWeights(*(part.copy() for part in _parts(self._flat, *self.family._shape())))
-
-    def _fill(
-        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
-    ) -> None:
-        self.family._write(seed, start, self._flat, inputs, targets, floor_nats, threads)
+        return NetworkWeights(*(part.copy() for part in _parts(self.flat, *self.family._shape())))
 
     def _predict(self, inputs: Tokens) -> Floats:
         family = self.family
         log_probs = np.full((*inputs.shape, family.n_tokens), -np.inf)
         _predict_rows(
-            self._flat, family._shape(), 1.0 / family.temperature, family.reset_on_start, inputs, log_probs[:, :, 1:]
+            self.flat, family._shape(), 1.0 / family.temperature, family.reset_on_start, inputs, log_probs[:, :, 1:]
         )
         return log_probs
-
-
-_NO_FLOOR = np.empty((0, 0), np.float32)
 
 
 def _n_weights(vocab_size: int, n: int, width: int, gates: int) -> int:
@@ -239,21 +216,11 @@ def _fold(flat: Any, shape: Any, inverse_temperature: float) -> Any:
 
 
 @compiled
-def _write_rows(
-    seed: int,
-    start: int,
-    flat: Any,
-    draw: bool,
-    shape: Any,
-    inverse_temperature: float,
-    reset_on_start: bool,
-    inputs: Any,
-    targets: Any,
-    floor_nats: Any,
-) -> None:
+def _write_rows(seed: int, start: int, flat: Any, law: Any, inputs: Any, targets: Any, floor_nats: Any) -> None:
+    draws_weights, shape, inverse_temperature, reset_on_start = law
     network = _fold(flat, shape, inverse_temperature)
     for i in range(len(inputs)):
-        if draw:
+        if draws_weights:
             fill_normals(seed, STREAM_LANGUAGE, start + i, 0, flat)
             network = _fold(flat, shape, inverse_temperature)
         floor_row = floor_nats[i] if floor_nats.size else floor_nats[:0, 0]

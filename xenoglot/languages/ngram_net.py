@@ -14,8 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xenoglot.languages.base import Family, Floats, Language, Nats, Tokens
-from xenoglot.languages.kernels import (
+from xenoglot.kernels import (
     LN_2,
     LOG2_E,
     STREAM_LANGUAGE,
@@ -31,12 +30,13 @@ from xenoglot.languages.kernels import (
     next_uniform,
     open_stream,
     open_sum_tree,
-    run_rows,
     sample_tree,
     set_powers_of_two,
     set_squares,
     sum_tree,
 )
+from xenoglot.languages.base import Floats, Nats, Tokens
+from xenoglot.languages.compiled import CompiledFamily, CompiledLanguage
 from xenoglot.options import option
 
 __all__ = ["NgramNet", "NgramNetLanguage", "NgramWeights"]
@@ -46,7 +46,7 @@ LARGEST_LOGIT_TABLE = 2**22  # numbers; beyond it a place's contribution is kept
 
 
 @dataclass(frozen=True, kw_only=True)
-class NgramNet(Family):
+class NgramNet(CompiledFamily["NgramNetLanguage"]):
     r"""Random n-gram networks (Xenoverse's `metalang` v2), normalised per row and with every place weighted.
 
     .. math::
@@ -71,6 +71,7 @@ class NgramNet(Family):
     """
 
     name: ClassVar[str] = "ngram-net"
+    work_per_token: ClassVar[int] = 100
 
     vocab_size: int = option(64, "tokens, 1..V", unit="tokens", minimum=2, maximum=2**20)
     n: int = option(3, "how many tokens the law sees", unit="tokens", minimum=1, maximum=1024, flags=("n_gram",))
@@ -97,37 +98,18 @@ class NgramNet(Family):
         fill_normals(seed, STREAM_LANGUAGE, row, 0, flat)
         return NgramNetLanguage(self, flat)
 
-    def _fill(
-        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
-    ) -> None:
-        self._write(seed, start, None, inputs, targets, floor_nats, threads)
-
     def _write(
         self,
+        language: NgramNetLanguage | None,
         seed: int,
         start: int,
-        flat: Floats | None,
         inputs: Tokens,
         targets: Tokens,
-        floor_nats: Nats | None,
-        threads: int | None,
+        floor_nats: Nats,
     ) -> None:
-        """Write rows of the network with these weights, or each of its own network if there are none."""
-
-        def work(first: int, last: int) -> None:
-            _write_rows(
-                seed,
-                start + first,
-                np.empty(_n_weights(*self._shape())) if flat is None else flat,
-                flat is None,
-                self._shape(),
-                float(self.sharpness),
-                inputs[first:last],
-                targets[first:last],
-                _NO_FLOOR if floor_nats is None else floor_nats[first:last],
-            )
-
-        run_rows(work, n_rows=len(inputs), length=8 * inputs.shape[1], threads=threads)
+        flat = np.empty(_n_weights(*self._shape())) if language is None else language.flat
+        law = (language is None, self._shape(), float(self.sharpness))
+        _write_rows(seed, start, flat, law, inputs, targets, floor_nats)
 
 
 class NgramWeights(NamedTuple):
@@ -140,32 +122,28 @@ class NgramWeights(NamedTuple):
     output_biases_V: Floats
 
 
-class NgramNetLanguage(Language):
-    """One random n-gram network."""
+class NgramNetLanguage(CompiledLanguage):
+    """One random n-gram network.
+
+    Attributes:
+        flat: All its parameters one behind the other, float64.
+    """
 
     family: NgramNet
 
     def __init__(self, family: NgramNet, flat: Floats) -> None:
         self.family = family
-        self._flat = flat
+        self.flat = flat
 
     @property
     def weights(self) -> NgramWeights:
         """The network's parameters; token id v has row v - 1."""
-        return NgramWeights(*(part.copy() for part in _parts(self._flat, *self.family._shape())))
-
-    def _fill(
-        self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
-    ) -> None:
-        self.family._write(seed, start, self._flat, inputs, targets, floor_nats, threads)
+        return NgramWeights(*(part.copy() for part in _parts(self.flat, *self.family._shape())))
 
     def _predict(self, inputs: Tokens) -> Floats:
         log_probs = np.full((*inputs.shape, self.family.n_tokens), -np.inf)
-        _predict_rows(self._flat, self.family._shape(), float(self.family.sharpness), inputs, log_probs[:, :, 1:])
+        _predict_rows(self.flat, self.family._shape(), float(self.family.sharpness), inputs, log_probs[:, :, 1:])
         return log_probs
-
-
-_NO_FLOOR = np.empty((0, 0), np.float32)
 
 
 def _n_weights(vocab_size: int, n: int, embedding_size: int, hidden_size: int) -> int:
@@ -275,17 +253,8 @@ def _weigh(
 
 
 @compiled
-def _write_rows(
-    seed: int,
-    start: int,
-    flat: Any,
-    draw: bool,
-    shape: Any,
-    sharpness: float,
-    inputs: Any,
-    targets: Any,
-    floor_nats: Any,
-) -> None:
+def _write_rows(seed: int, start: int, flat: Any, law: Any, inputs: Any, targets: Any, floor_nats: Any) -> None:
+    draws_weights, shape, sharpness = law
     vocab_size, n, _, hidden_size = shape
     folded, places = _fold(flat, shape), _open_places(shape)
     levels, sums = open_sum_tree(vocab_size)
@@ -293,7 +262,7 @@ def _write_rows(
     logits, squares = aligned_zeros(vocab_size, np.float64), aligned_zeros(vocab_size, np.float64)
     weights = aligned_zeros(vocab_size, np.float64)
     for i in range(len(inputs)):
-        if draw:
+        if draws_weights:
             fill_normals(seed, STREAM_LANGUAGE, start + i, 0, flat)
             folded = _fold(flat, shape)
             places[1][:] = False

@@ -24,9 +24,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from xenoglot.kernels import EMPTY, compiled, empty_slots, exponential, inlined, logarithm, run_rows, slot_of
 from xenoglot.languages.base import MASK, Floats, Nats, Tokens
-from xenoglot.languages.hashing import EMPTY, empty_slots, slot_of
-from xenoglot.languages.kernels import compiled, exponential, inlined, logarithm, run_rows
 from xenoglot.options import check_options, option
 from xenoglot.predictors.base import Exactness, Predictor
 

@@ -21,9 +21,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from xenoglot.errors import OptionError
+from xenoglot.kernels import compiled, logarithm, open_stream, run_rows
 from xenoglot.languages.base import MASK, Family, Floats, Nats, Tokens
-from xenoglot.languages.kernels import compiled, logarithm, open_stream, run_rows
-from xenoglot.languages.metalm_v1 import IMPOSSIBLE, SHORTEST_ELEMENT, MetaLMv1
+from xenoglot.languages.element_filter import IMPOSSIBLE
+from xenoglot.languages.metalm_v1 import SHORTEST_ELEMENT, MetaLMv1
 from xenoglot.options import check_options, option
 from xenoglot.predictors.base import Exactness, Predictor
 from xenoglot.predictors.partitions import DOUBT, NEW, branch, open_partitions, open_segment, regroup, select

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from xenoglot.kernels import compiled, next_uniform
 from xenoglot.languages.base import MASK
-from xenoglot.languages.kernels import compiled, next_uniform
 
 __all__ = ["DOUBT", "NEW", "branch", "open_partitions", "open_segment", "regroup", "select"]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from xenoglot.languages.kernels import compiled
+from xenoglot.kernels.compiling import compiled
 
 __all__ = ["EMPTY", "empty_slots", "slot_of"]
 

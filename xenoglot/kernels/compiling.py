@@ -1,0 +1,47 @@
+"""How functions become machine code, and what the compiled ones call their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar, cast
+
+import numba
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+__all__ = ["Real", "Stream", "Word", "compiled", "inlined", "prefer_wide_vectors"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+Word: TypeAlias = Any
+"""In compiled code: 32 random bits in a uint64 or int64."""
+Real: TypeAlias = Any
+"""In compiled code: float64, or float32 where that is said."""
+Stream: TypeAlias = Any
+"""In compiled code: a stream's header and buffered words, one uint32 array, because tuples cost reference counts."""
+
+
+def compiled(function: Function) -> Function:
+    """Compile to machine code, cached on disk, without the interpreter's lock and without fast-math.
+
+    NumPy's error model, because Python's test for a zero divisor is a branch, and loops with branches do not vectorise.
+    """
+    return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def inlined(function: Function) -> Function:
+    """Compile as part of every caller, because a loop with a call in it does not vectorise."""
+    return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefer_wide_vectors(typing_context: Any) -> Any:
+    """Let this function use 512-bit registers where there are any: LLVM shuns them by default."""
+
+    def build(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        # llvmlite knows no such attribute by name; a set of words is what it prints
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.none(), build
