@@ -20,6 +20,7 @@ PUBLIC_NAMES = [
     "evaluations",
     "figures",
     "generate",
+    "kernels",
     "languages",
     "objectives",
     "optim",

@@ -65,9 +65,9 @@ class ModelConfig:
 
     d_model: int = option(64, "width of the residual stream, D", minimum=2)
     n_layers: int = option(2, "blocks of attention and gated network", minimum=1)
-    attention_n_heads: int = option(4, "query heads, H; divides d_model into even parts", minimum=1)
-    attention_n_kv_heads: int = option(4, "key and value heads, K; divides attention_n_heads", minimum=1)
-    activation_hidden_dim: int = option(192, "width inside the gated network", minimum=1)
+    attention_n_heads: int = option(2, "query heads, H; divides d_model into even parts", minimum=1)
+    attention_n_kv_heads: int = option(2, "key and value heads, K; divides attention_n_heads", minimum=1)
+    activation_hidden_dim: int = option(128, "width inside the gated network", minimum=1)
     max_seq_len: int = option(256, "tokens of a row, and the most that the model can read", unit="tokens", minimum=1)
     vocab_size: int | None = option(None, "ids, V; those of the data if none", unit="ids", minimum=2)
     norm_eps: float = option(1e-6, "added to the mean square in norms", minimum=0, exclusive_minimum=True)
@@ -111,7 +111,7 @@ class OptimizationConfig:
 class TrainingConfig:
     """How long and from which seed."""
 
-    max_steps: int = option(1200, "optimizer steps, exactly", unit="steps", minimum=1)
+    max_steps: int = option(1500, "optimizer steps, exactly", unit="steps", minimum=1)
     seed: int = option(0, "what all randomness of the run is derived from", minimum=0, maximum=2**63 - 1)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
 
@@ -124,7 +124,7 @@ class EvaluationConfig:
     """How often and on how much the model is measured."""
 
     eval_every_n_steps: int = option(
-        300, "steps between evaluations; before the first and after the last too", unit="steps", minimum=1
+        500, "steps between evaluations; before the first and after the last too", unit="steps", minimum=1
     )
     n_languages: int = option(256, "fresh languages of an evaluation, one row each", unit="languages", minimum=2)
 
