@@ -211,7 +211,9 @@ def test_the_start_depends_on_the_given_generator_only():
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_saved_folder_reads_back_exactly(tmp_path, tied):
-    config = ModelConfig(d_model=16, n_layers=1, attention_n_kv_heads=2, vocab_size=11, tie_word_embeddings=tied)
+    config = ModelConfig(
+        d_model=16, n_layers=1, attention_n_heads=4, attention_n_kv_heads=2, vocab_size=11, tie_word_embeddings=tied
+    )
     decoder = shaken(config)
     decoder.save_pretrained(tmp_path / "model")
     again = Decoder.from_pretrained(tmp_path / "model")
@@ -300,7 +302,7 @@ def test_bad_sizes_and_inputs_are_refused():
     with pytest.raises(OptionError, match="vocab_size"):
         Decoder(ModelConfig())
     with pytest.raises(OptionError, match="d_model"):
-        ModelConfig(d_model=20, attention_n_heads=4)
+        ModelConfig(d_model=20, attention_n_heads=4, attention_n_kv_heads=4)
     with pytest.raises(OptionError, match="attention_n_kv_heads"):
         ModelConfig(attention_n_heads=4, attention_n_kv_heads=3)
     with pytest.raises(DataError, match="12"):

@@ -205,8 +205,15 @@ def default_config(text: str | None = None) -> RunConfig:
         )
     return RunConfig(
         data=DataConfig(text=text, dataloader=DataLoaderConfig(batch_size=12)),
-        model=ModelConfig(d_model=128, n_layers=4, activation_hidden_dim=384, max_seq_len=64),
-        training=TrainingConfig(max_steps=2000, optimization=OptimizationConfig(lr=4e-3)),
+        model=ModelConfig(
+            d_model=128,
+            n_layers=4,
+            attention_n_heads=4,
+            attention_n_kv_heads=4,
+            activation_hidden_dim=384,
+            max_seq_len=64,
+        ),
+        training=TrainingConfig(max_steps=2000, optimization=OptimizationConfig(lr=2e-3)),
     )
 
 
