@@ -116,9 +116,10 @@ def test_normals_match_their_plain_twin_and_the_normal_law() -> None:
 def _variates(which, parameter, count):  # type: ignore[no-untyped-def]
     source = kernels.open_stream(11, 1, 3)
     out = np.empty(count)
+    least, cumulative = kernels.poisson_table(parameter)
     for i in range(count):
         if which == 0:
-            out[i] = kernels.poisson(source, parameter)
+            out[i] = least + kernels.sample_cumulative(cumulative, kernels.next_uniform(source))
         elif which == 1:
             out[i] = kernels.log_gamma_variate(source, parameter)
         elif which == 2:
@@ -128,7 +129,7 @@ def _variates(which, parameter, count):  # type: ignore[no-untyped-def]
     return out
 
 
-@pytest.mark.parametrize("mean", [0.3, 8.0, 64.0, 700.0])
+@pytest.mark.parametrize("mean", [0.3, 8.0, 64.0, 1e6])
 def test_poisson_has_its_law(mean: float) -> None:
     drawn = _variates(0, mean, 40_000)
     edges = np.unique(scipy.stats.poisson.ppf(np.linspace(0.02, 0.98, 25), mean))

@@ -26,12 +26,13 @@ from xenoglot.kernels.arithmetic import (
 from xenoglot.kernels.compiling import Real, Stream, Word, compiled, inlined, prefer_wide_vectors
 from xenoglot.kernels.hashing import EMPTY, empty_slots, slot_of
 from xenoglot.kernels.threads import available_threads, run_rows
-from xenoglot.kernels.variates import fill_normals, log_gamma_variate, poisson, standard_normal_pair
+from xenoglot.kernels.variates import fill_normals, log_gamma_variate, poisson_table, standard_normal_pair
 from xenoglot.kernels.weighing import (
     add_product,
     add_to,
     aligned_zeros,
     open_sum_tree,
+    sample_cumulative,
     sample_tree,
     set_powers_of_two,
     set_powers_of_two_single,
@@ -51,6 +52,7 @@ from xenoglot.kernels.words import (
     open_stream,
     philox,
     uniform_of,
+    whole_below,
 )
 
 __all__ = [
@@ -87,11 +89,12 @@ __all__ = [
     "open_stream",
     "open_sum_tree",
     "philox",
-    "poisson",
+    "poisson_table",
     "power_of_two",
     "power_of_two_single",
     "prefer_wide_vectors",
     "run_rows",
+    "sample_cumulative",
     "sample_tree",
     "set_powers_of_two",
     "set_powers_of_two_single",
@@ -100,4 +103,5 @@ __all__ = [
     "standard_normal_pair",
     "sum_tree",
     "uniform_of",
+    "whole_below",
 ]

@@ -6,29 +6,37 @@ from typing import Any
 
 import numpy as np
 
-from xenoglot.kernels.arithmetic import cosine_and_sine_of_turn, exponential, logarithm
+from xenoglot.kernels.arithmetic import cosine_and_sine_of_turn, logarithm
 from xenoglot.kernels.compiling import Real, Stream, Word, compiled, inlined, prefer_wide_vectors
 from xenoglot.kernels.words import LOW_32, SHIFT_32, next_uniform, next_word, philox, uniform_of
 
-__all__ = ["fill_normals", "log_gamma_variate", "poisson", "standard_normal_pair"]
+__all__ = ["fill_normals", "log_gamma_variate", "poisson_table", "standard_normal_pair"]
 
 
 @compiled
-def poisson(source: Stream, mean: float) -> int:
-    """Return a Poisson number by inversion, in steps of mean 256 at most so that e^-mean keeps its digits."""
-    total = 0
-    while mean > 0.0:
-        step = min(mean, 256.0)
-        mean -= step
-        probability = exponential(-step)
-        remaining = next_uniform(source) - probability
-        k = 0
-        while remaining > 0.0 and probability > 1e-300:
-            k += 1
-            probability *= step / k
-            remaining -= probability
-        total += k
-    return total
+def poisson_table(mean: float) -> tuple[int, Any]:
+    """Tabulate a Poisson law, for `sample_cumulative` to draw from.
+
+    Args:
+        mean: Its mean.
+
+    Returns:
+        The least number of the table, and the running sums of the numbers' weights from there on, up to a factor. What
+        lies more than twelve standard deviations and thirty from the mean, less than 1e-30 in all, is left out.
+    """
+    mode = int(mean)
+    reach = int(12.0 * np.sqrt(mean)) + 30
+    least, size = max(0, mode - reach), 2 * reach + 1
+    weights = np.empty(size)
+    at_mode = mode - least
+    weights[at_mode] = 1.0  # relative to the mode, because e^-mean would underflow
+    for i in range(at_mode, 0, -1):
+        weights[i - 1] = weights[i] * (least + i) / mean
+    for i in range(at_mode + 1, size):
+        weights[i] = weights[i - 1] * mean / (least + i)
+    for i in range(1, size):
+        weights[i] += weights[i - 1]
+    return least, weights
 
 
 @inlined

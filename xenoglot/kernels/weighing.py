@@ -15,6 +15,7 @@ __all__ = [
     "add_to",
     "aligned_zeros",
     "open_sum_tree",
+    "sample_cumulative",
     "sample_tree",
     "set_powers_of_two",
     "set_powers_of_two_single",
@@ -163,3 +164,17 @@ def sample_tree(weights: Any, levels: Any, sums: Any, wanted: float) -> int:
             wanted -= entry
             i += quarter
     return i
+
+
+@compiled
+def sample_cumulative(cumulative: Any, uniform: float) -> int:
+    """Return the first index whose running sum exceeds a uniform share of the total, by bisection."""
+    wanted = uniform * cumulative[-1]
+    low, high = 0, len(cumulative) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if cumulative[middle] > wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return low

@@ -19,6 +19,7 @@ __all__ = [
     "open_stream",
     "philox",
     "uniform_of",
+    "whole_below",
 ]
 
 STREAM_LANGUAGE = 1
@@ -102,6 +103,12 @@ def uniform_of(w0: Word, w1: Word) -> Real:
     """Turn two random words into a uniform number in (0, 1), on the midpoints of a grid of 2^-52: never 0, never 1."""
     high, low = np.int64(w0 >> 6), np.int64(w1 >> 6)
     return (float(high) * 67108864.0 + float(low) + 0.5) * 2.220446049250313e-16
+
+
+@inlined
+def whole_below(uniform: Real, bound: int) -> Word:
+    """Return floor(uniform * bound), at most bound - 1: a whole number uniform to 2^-52 bound, with no branch."""
+    return min(np.int64(uniform * bound), np.int64(bound - 1))
 
 
 @inlined

@@ -24,6 +24,7 @@ from xenoglot.kernels import (
     next_uniform,
     open_stream,
     philox,
+    sample_cumulative,
     slot_of,
 )
 
@@ -80,17 +81,8 @@ def row_of(table: Any, key: int, context: int, alpha: float) -> int:
 
 @compiled
 def sample_row(table: Any, place: int, source: Any) -> int:
-    """Draw a token from 0 to V - 1 by its row: the first whose running sum exceeds a uniform share of the total."""
-    cumulative = table[3][place]
-    wanted = next_uniform(source) * cumulative[-1]
-    low, high = 0, len(cumulative) - 1
-    while low < high:
-        middle = (low + high) // 2
-        if cumulative[middle] > wanted:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    """Draw a token from 0 to V - 1 by its row."""
+    return sample_cumulative(table[3][place], next_uniform(source))
 
 
 @compiled

@@ -128,12 +128,12 @@ def _move(
     same = kept / total
     for i in range(n_states):
         posterior[i + 1] = prior[i] * (same if flat[i] == read else other)
+    likelihood = sum_tree(posterior[1:], levels, sums)  # before the ends move on: they only change places
     ended = 0.0
     for k in range(n_elements):
         ended += posterior[starts[k + 1]]
     for k in range(n_elements):
         posterior[starts[k]] = ended / n_elements
-    likelihood = sum_tree(posterior[:n_states], levels, sums)
     if likelihood < IMPOSSIBLE:
         return _restart(starts, posterior)
     return likelihood

@@ -22,18 +22,21 @@ from xenoglot.errors import DataError
 from xenoglot.kernels import (
     LOW_32,
     SHIFT_32,
+    STREAM_ELEMENTS,
     STREAM_LANGUAGE,
     STREAM_NOISE,
     STREAM_TOKENS,
     bounded_integer,
     compiled,
-    inlined,
     logarithm,
+    next_uniform,
     open_stream,
     philox,
-    poisson,
+    poisson_table,
     prefer_wide_vectors,
+    sample_cumulative,
     uniform_of,
+    whole_below,
 )
 from xenoglot.languages.base import MASK, Floats, Nats, Tokens
 from xenoglot.languages.compiled import CompiledFamily, CompiledLanguage
@@ -43,7 +46,8 @@ from xenoglot.options import option
 __all__ = ["MetaLMv1", "MetaLMv1Language"]
 
 SHORTEST_ELEMENT = 3
-NOISE_BLOCKS = 64  # disturbances drawn at once
+NOISE_BLOCKS = 64  # strikes of the noise drawn at once
+FOREVER = 2.0**62  # a gap beyond any row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +101,8 @@ class MetaLMv1(CompiledFamily["MetaLMv1Language"]):
         return self.vocab_size + 1 if self.separator else None
 
     def _draw(self, seed: int, row: int) -> MetaLMv1Language:
-        flat, starts = _draw_elements(seed, row, self.vocab_size, self.n_elements, float(self.element_length))
+        lengths = poisson_table(float(self.element_length))
+        flat, starts = _draw_elements(seed, row, self.vocab_size, self.n_elements, lengths)
         return MetaLMv1Language(self, flat, starts)
 
     def _write(
@@ -193,24 +198,32 @@ class MetaLMv1Language(CompiledLanguage):
 
 
 @compiled
-def _draw_elements(seed: int, row: int, vocab_size: int, n_elements: int, mean_length: float) -> tuple[Any, Any]:
+def _draw_elements(seed: int, row: int, vocab_size: int, n_elements: int, lengths: Any) -> tuple[Any, Any]:
     """Draw a language: its elements one behind the other, and where each starts."""
+    prefer_wide_vectors()
+    least, cumulative = lengths
     source = open_stream(seed, STREAM_LANGUAGE, row)
     starts = np.empty(n_elements + 1, np.int64)
     starts[0] = 0
     for k in range(n_elements):
-        starts[k + 1] = starts[k] + max(SHORTEST_ELEMENT, poisson(source, mean_length))
-    flat = np.empty(starts[n_elements], np.int32)
-    for i in range(flat.size):
-        flat[i] = 1 + bounded_integer(source, vocab_size)
-    return flat, starts
+        drawn = least + sample_cumulative(cumulative, next_uniform(source))
+        starts[k + 1] = starts[k] + max(SHORTEST_ELEMENT, drawn)
+    n_pairs = (starts[n_elements] + 1) // 2
+    flat = np.empty(2 * n_pairs, np.int32)
+    low, high = np.uint64(row) & LOW_32, np.uint64(row) >> SHIFT_32
+    for i in range(n_pairs):  # a Philox block gives two tokens: with no state in between, this vectorises
+        w0, w1, w2, w3 = philox(seed, STREAM_ELEMENTS, low, high, np.uint64(i) & LOW_32)
+        flat[i] = 1 + whole_below(uniform_of(w0, w1), vocab_size)
+        flat[n_pairs + i] = 1 + whole_below(uniform_of(w2, w3), vocab_size)
+    return flat[: starts[n_elements]], starts
 
 
 @compiled
 def _write_languages(seed: int, start: int, shape: Any, law: Any, inputs: Any, targets: Any, floor_nats: Any) -> None:
     vocab_size, n_elements, mean_length = shape
+    lengths = poisson_table(mean_length)
     for i in range(len(inputs)):
-        flat, starts = _draw_elements(seed, start + i, vocab_size, n_elements, mean_length)
+        flat, starts = _draw_elements(seed, start + i, vocab_size, n_elements, lengths)
         rows = slice(i, i + 1)
         _write_rows(seed, start + i, flat, starts, law, inputs[rows], targets[rows], floor_nats[rows])
 
@@ -230,14 +243,9 @@ def _write_rows(
 
 @compiled
 def _write_row(seed: int, row: int, flat: Any, starts: Any, law: Any, inputs: Any, targets: Any) -> None:
-    """Write x[0:L] and y[1:L+1]: copy whole elements, then disturb x where the noise strikes next."""
-    _, _, _, _, vocab_size, separator = law
-    length = len(inputs)
+    """Write x[0:L] and y[1:L+1]: copy whole elements to both, then disturb x."""
+    length, separator = len(inputs), law[5]
     source = open_stream(seed, STREAM_TOKENS, row)
-    gaps, steps = np.empty(NOISE_BLOCKS, np.int64), np.empty(NOISE_BLOCKS, np.int64)
-    struck = 0  # disturbances so far
-    _draw_noise(seed, row, struck, law, gaps, steps)
-    gap = gaps[0]
     position = 0
     while position <= length:
         k = bounded_integer(source, len(starts) - 1)
@@ -247,25 +255,39 @@ def _write_row(seed: int, row: int, flat: Any, starts: Any, law: Any, inputs: An
             inputs[position + i] = flat[first + i]
         for i in range(1 if position == 0 else 0, count):
             targets[position + i - 1] = flat[first + i]
-        while gap < count:
-            if position + gap < length:
-                inputs[position + gap] = _disturbed(flat[first + gap], steps[struck % NOISE_BLOCKS], vocab_size)
-            struck += 1
-            if struck % NOISE_BLOCKS == 0:
-                _draw_noise(seed, row, struck, law, gaps, steps)
-            gap += 1 + gaps[struck % NOISE_BLOCKS]
-        gap -= count
         position += count
         if separator > 0 and position <= length:
             if position < length:
                 inputs[position] = separator
             targets[position - 1] = separator
             position += 1
+    _disturb(seed, row, law, inputs)
+
+
+@compiled
+def _disturb(seed: int, row: int, law: Any, inputs: Any) -> None:
+    """Disturb a clean row: go from one struck position to the next, and leave separators as they are."""
+    vocab_size, separator = law[4], law[5]
+    gaps, steps = np.empty(NOISE_BLOCKS, np.int64), np.empty(NOISE_BLOCKS, np.int64)
+    position, struck = -1, 0
+    while True:
+        if struck % NOISE_BLOCKS == 0:
+            _draw_noise(seed, row, struck, law, gaps, steps)
+        gap, step = gaps[struck % NOISE_BLOCKS], steps[struck % NOISE_BLOCKS]
+        position += 1 + gap
+        struck += 1
+        if position >= len(inputs):
+            return
+        token = inputs[position]
+        if token != separator:
+            stepped = token + step
+            around = stepped if stepped <= vocab_size else stepped - vocab_size
+            inputs[position] = MASK if step == 0 else around
 
 
 @compiled
 def _draw_noise(seed: int, row: int, first: int, law: Any, gaps: Any, steps: Any) -> None:
-    """Draw the next disturbances, one Philox block each, many at once so that the logarithms vectorise.
+    """Draw the next strikes of the noise, one Philox block each, many at once so that the logarithms vectorise.
 
     Args:
         seed: The seed.
@@ -279,17 +301,9 @@ def _draw_noise(seed: int, row: int, first: int, law: Any, gaps: Any, steps: Any
     error_rate, mask_ratio, _, _, vocab_size, _ = law
     log_survival = np.log1p(-error_rate)
     low, high = np.uint64(row) & LOW_32, np.uint64(row) >> SHIFT_32
-    others_per_unit = (vocab_size - 1) / max(1.0 - mask_ratio, 1e-300)
+    to_unit = 1.0 / max(1.0 - mask_ratio, 1e-300)
     for i in range(len(gaps)):
         w0, w1, w2, w3 = philox(seed, STREAM_NOISE, low, high, (np.uint64(first) + np.uint64(i)) & LOW_32)
-        gaps[i] = np.int64(min(logarithm(uniform_of(w0, w1)) / log_survival, 4e18))
+        gaps[i] = np.int64(min(logarithm(uniform_of(w0, w1)) / log_survival, FOREVER))
         beyond = uniform_of(w2, w3) - mask_ratio
-        step = 1 + min(np.int64(beyond * others_per_unit), vocab_size - 2)
-        steps[i] = 0 if beyond < 0.0 else step
-
-
-@inlined
-def _disturbed(token: int, step: int, vocab_size: int) -> int:
-    """Return MASK for no step, or else the token that many steps on, around the vocabulary."""
-    stepped = token + step
-    return MASK if step == 0 else (stepped if stepped <= vocab_size else stepped - vocab_size)
+        steps[i] = 0 if beyond < 0.0 else 1 + whole_below(beyond * to_unit, vocab_size - 1)
