@@ -28,7 +28,7 @@ def words_in(path) -> str:
 @pytest.mark.parametrize("floor", [True, False])
 def test_lines_are_labelled_with_what_they_are(tmp_path, floor):
     path = tmp_path / "figure.svg"
-    evaluations = {step: rows(level, floor=floor) for step, level in ((0, 2.5), (100, 2.0), (1200, 1.0))}
+    evaluations = {step: rows(level, floor=floor) for step, level in ((0, 2.5), (100, 2.0), (700, 1.5), (1200, 1.0))}
     draw_loss_by_position(evaluations, path, title="Reading", per="byte")
     words = words_in(path)
     assert "Reading" in words
@@ -38,6 +38,7 @@ def test_lines_are_labelled_with_what_they_are(tmp_path, floor):
     assert "after 1,200 steps, 0.1" in words
     assert ("best possible, 0.25" in words) == floor
     assert "after 0 steps" not in words  # before the first step every model guesses
+    assert "after 700 steps" not in words  # too near to the last to tell anything
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 1000])

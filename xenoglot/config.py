@@ -124,7 +124,7 @@ class EvaluationConfig:
     """How often and on how much the model is measured."""
 
     eval_every_n_steps: int = option(
-        500, "steps between evaluations; before the first and after the last too", unit="steps", minimum=1
+        250, "steps between evaluations; before the first and after the last too", unit="steps", minimum=1
     )
     n_languages: int = option(256, "fresh languages of an evaluation, one row each", unit="languages", minimum=2)
 

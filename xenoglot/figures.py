@@ -7,7 +7,7 @@ labelled where they end, so that no legend has to be matched.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,7 +53,8 @@ def draw_loss_by_position(
     """Draw the loss by position over training, the floor where there is one, and the loss of guessing.
 
     Args:
-        evaluations: Rows by training step; those with a slice "tokens_read" are drawn.
+        evaluations: Rows by training step, of which those with a slice "tokens_read" are drawn, and of the steps only
+            the last and some earlier ones, each at most half the next.
         path: A .png, .svg or .pdf file, which appears only when whole.
         title: What is seen.
         per: What a loss is the loss of, "token" or "byte".
@@ -62,8 +63,7 @@ def draw_loss_by_position(
         OptionError: If the path has another ending.
         OutputError: If it cannot be written.
     """
-    trained = {step: rows for step, rows in sorted(evaluations.items()) if step > 0} or evaluations
-    curves = {step: _curve(rows) for step, rows in trained.items()}
+    curves = {step: _curve(evaluations[step]) for step in _telling_steps(evaluations)}
     final = curves[max(curves)]
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     axes = figure.add_subplot()
@@ -92,6 +92,16 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     figure.savefig(picture, format=target.suffix[1:].lower(), dpi=160)
     with StagedFiles() as staged, staged.open(target) as file:
         file.write(picture.getvalue())
+
+
+def _telling_steps(steps: Iterable[int]) -> list[int]:
+    """Choose the last step and, going back, each that is at most half the one before; step 0 only if it is alone."""
+    *earlier, last = sorted(steps)
+    chosen = [last]
+    for step in reversed(earlier):
+        if 0 < step <= chosen[0] / 2:
+            chosen.insert(0, step)
+    return chosen
 
 
 def _curve(rows: Sequence[Row]) -> dict[str, Any]:
@@ -129,7 +139,7 @@ def _finish_axes(axes: Axes, curve: Mapping[str, Any], title: str, per: str) -> 
     _read_axis(axes, max(2, curve["length"]))
     axes.set_ylim(0, 1.12 * float(curve["uniform_nats"][0]))
     axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
-    axes.set_xlabel(f"{per}s read", color=INK)
+    axes.set_xlabel(f"{per}s read (band: 95 % interval of the mean at one position)", color=INK)
     axes.set_ylabel(f"loss, nats a {per}", color=INK)
     _plain_frame(axes)
 
