@@ -196,6 +196,20 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path):
     assert len({path.read_bytes() for path in saved}) == 1
 
 
+def test_ctrl_c_while_measuring_loses_nothing(tmp_path, monkeypatch):
+    measure = FreshLanguages.__call__
+
+    def interrupted(self, model, rng):
+        if (tmp_path / "eval_results" / "step_2.json").exists() and not (tmp_path / "checkpoints").exists():
+            os.kill(os.getpid(), signal.SIGINT)
+        return measure(self, model, rng)
+
+    monkeypatch.setattr(FreshLanguages, "__call__", interrupted)
+    _, outcome = run(tmp_path, evaluation__eval_every_n_steps=2, checkpointing__save_every_n_steps=100)
+    assert (outcome.steps, outcome.interrupted) == (5, True)  # asked for after step 4: the next step is the last
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_5"]
+
+
 def test_a_second_ctrl_c_acts_at_once(tmp_path):
     def hook(result):
         os.kill(os.getpid(), signal.SIGINT)

@@ -76,10 +76,9 @@ def train(
     """
     training, seed = config.training, config.training.seed
     optimizer = make_optimizer(model, training.optimization)
-    outcome = Outcome()
+    outcome, is_last = Outcome(), False
 
     def is_due(every_n_steps: int) -> bool:
-        is_last = outcome.steps == training.max_steps or interrupt.requested
         return is_last or outcome.steps % every_n_steps == 0
 
     def evaluate() -> None:
@@ -95,7 +94,7 @@ def train(
         _Interrupt() as interrupt,
     ):
         evaluate()
-        while outcome.steps < training.max_steps and not interrupt.requested:
+        while not is_last:
             step, started = outcome.steps, time.perf_counter()
             batch = batches(step)
             rate = learning_rate(training.optimization, step, training.max_steps)
@@ -103,6 +102,7 @@ def train(
             loss_nats = _finite(result.loss, "loss", step)
             gradient_norm = _update(model, optimizer, result.loss, rate, training.optimization.gradient_clip_norm, step)
             outcome.steps += 1
+            is_last = outcome.steps == training.max_steps or interrupt.requested  # one look: what ends is also saved
             tokens_per_second = batch.inputs_BT.numel() / (time.perf_counter() - started)
 
             progress.show(outcome.steps, loss_nats, tokens_per_second)
