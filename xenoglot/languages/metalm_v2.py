@@ -32,6 +32,7 @@ from xenoglot.kernels import (
     open_stream,
     open_sum_tree,
     power_of_two,
+    prefer_wide_vectors,
     sample_tree,
     set_powers_of_two,
     set_powers_of_two_single,
@@ -236,7 +237,7 @@ def _write_row(source: Any, network: Any, reset_on_start: bool, inputs: Any, tar
     """Write a row, weighing the whole vocabulary in float64."""
     table, recurrent, output, _, bias, _ = network
     width, vocab_size = len(recurrent), len(bias)
-    state, gates, scratch = np.zeros(2 * width), np.empty(table.shape[1]), np.empty(table.shape[1])
+    state, recalled, gates = np.zeros(2 * width), np.zeros(table.shape[1]), np.empty(table.shape[1])
     logits, weights = np.empty(vocab_size), np.empty(vocab_size)
     levels, sums = open_sum_tree(vocab_size)
     first_token = 1 + bounded_integer(source, vocab_size)
@@ -245,7 +246,8 @@ def _write_row(source: Any, network: Any, reset_on_start: bool, inputs: Any, tar
         inputs[t] = token
         if reset_on_start and token == first_token:
             state[:] = 0.0
-        _advance(table[token], recurrent, state, gates, scratch)
+            recalled[:] = 0.0
+        _advance(table[token], recurrent, state, recalled, gates)
         logits[:] = bias
         add_product(output, state, logits)
         shift = logits.max()
@@ -270,7 +272,7 @@ def _write_row_fast(
     """
     table, recurrent, output, by_token, bias, bound = network
     width, vocab_size = len(recurrent), len(bias)
-    state, gates, scratch = np.zeros(2 * width), np.empty(table.shape[1]), np.empty(table.shape[1])
+    state, recalled, gates = np.zeros(2 * width), np.zeros(table.shape[1]), np.empty(table.shape[1])
     output_single = aligned_zeros(width * vocab_size, np.float32).reshape(width, vocab_size)
     output_single[:] = output
     bias_single, state_single = bias.astype(np.float32), np.empty(width, np.float32)
@@ -284,7 +286,8 @@ def _write_row_fast(
         inputs[t] = token
         if reset_on_start and token == first_token:
             state[:] = 0.0
-        _advance(table[token], recurrent, state, gates, scratch)
+            recalled[:] = 0.0
+        _advance(table[token], recurrent, state, recalled, gates)
         for j in range(width):
             state_single[j] = state[j]
         logits_single[:] = bias_single
@@ -309,19 +312,53 @@ def _write_row_fast(
 
 
 @compiled
-def _advance(from_token: Any, recurrent: Any, state: Any, gates: Any, scratch: Any) -> None:
-    """Move the state on by one token: state is [h, memory cell], and the number of gates tells the cell."""
+def _advance(from_token: Any, recurrent: Any, state: Any, recalled: Any, gates: Any) -> None:
+    """Move the state on by one token; the number of gates tells the cell.
+
+    Args:
+        from_token: What the token gives to every gate, bias included [G H].
+        recurrent: The recurrent weights by source [H, G H].
+        state: h, then the memory cell [2 H]; changed.
+        recalled: What the state gives to every gate [G H]; changed too, here and not where it is needed, because that
+            does not have to wait for the next token to be drawn.
+        gates: Room for the gates [G H].
+    """
+    prefer_wide_vectors()
     width = len(recurrent)
     n_gates = len(from_token) // width
-    if n_gates == GRU:
-        _advance_gru(from_token, recurrent, state, gates, scratch)
-        return
-    gates[:] = from_token
-    add_product(recurrent, state, gates)
+    for i in range(len(gates)):
+        gates[i] = from_token[i] + recalled[i]
+    recalled[:] = 0.0
     if n_gates == RNN:
         for i in range(width):
             state[i] = hyperbolic_tangent(gates[i])
-        return
+        add_product(recurrent, state, recalled)
+    elif n_gates == GRU:
+        _move_gru(recurrent, state, gates)
+        add_product(recurrent[:, : 2 * width], state, recalled[: 2 * width])
+    else:
+        _move_lstm(state, gates)
+        add_product(recurrent, state, recalled)
+
+
+@compiled
+def _move_gru(recurrent: Any, state: Any, gates: Any) -> None:
+    """Gates r, z and the candidate, which recalls r h instead of h."""
+    width = len(recurrent)
+    for i in range(2 * width):
+        gates[i] = 1.0 / (1.0 + exponential(-gates[i]))
+    for i in range(width):
+        gates[i] *= state[i]
+    add_product(recurrent[:, 2 * width :], gates[:width], gates[2 * width :])
+    for i in range(width):
+        z = gates[width + i]
+        state[i] = z * state[i] + (1.0 - z) * hyperbolic_tangent(gates[2 * width + i])
+
+
+@compiled
+def _move_lstm(state: Any, gates: Any) -> None:
+    """Gates i, f, o and the candidate."""
+    width = len(state) // 2
     for i in range(3 * width):
         gates[i] = 1.0 / (1.0 + exponential(-gates[i]))
     for i in range(width):
@@ -331,37 +368,21 @@ def _advance(from_token: Any, recurrent: Any, state: Any, gates: Any, scratch: A
 
 
 @compiled
-def _advance_gru(from_token: Any, recurrent: Any, state: Any, gates: Any, scratch: Any) -> None:
-    width = len(recurrent)
-    gates[: 2 * width][:] = from_token[: 2 * width]
-    add_product(recurrent[:, : 2 * width], state, gates[: 2 * width])
-    for i in range(2 * width):
-        gates[i] = 1.0 / (1.0 + exponential(-gates[i]))
-    for i in range(width):
-        scratch[i] = gates[i] * state[i]
-    gates[2 * width :][:] = from_token[2 * width :]
-    add_product(recurrent[:, 2 * width :], scratch, gates[2 * width :])
-    for i in range(width):
-        z = gates[width + i]
-        state[i] = z * state[i] + (1.0 - z) * hyperbolic_tangent(gates[2 * width + i])
-
-
-@compiled
 def _predict_rows(
     flat: Any, shape: Any, inverse_temperature: float, reset_on_start: bool, inputs: Any, log_probs: Any
 ) -> None:
     vocab_size = shape[0]
     table, recurrent, output, _, bias, _ = _fold(flat, shape, inverse_temperature)
     width = len(recurrent)
-    gates, scratch = np.empty(table.shape[1]), np.empty(table.shape[1])
     logits, weights = np.empty(vocab_size), np.empty(vocab_size)
     levels, sums = open_sum_tree(vocab_size)
     for i in range(len(inputs)):
-        state = np.zeros(2 * width)
+        state, recalled, gates = np.zeros(2 * width), np.zeros(table.shape[1]), np.empty(table.shape[1])
         for t in range(inputs.shape[1]):
             if reset_on_start and inputs[i, t] == inputs[i, 0]:
                 state[:] = 0.0
-            _advance(table[inputs[i, t]], recurrent, state, gates, scratch)
+                recalled[:] = 0.0
+            _advance(table[inputs[i, t]], recurrent, state, recalled, gates)
             logits[:] = bias
             add_product(output, state, logits)
             shift = logits.max()
