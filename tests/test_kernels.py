@@ -92,11 +92,18 @@ def test_elementary_functions_match_numpy() -> None:
     assert _apply(1, np.ones(1))[0] == 0.0
 
 
-def test_single_precision_powers_are_within_the_bound_that_rejection_relies_on() -> None:
-    exponents = np.random.default_rng(1).uniform(-119, 119, 100_000).astype(np.float32)
-    weights = np.empty_like(exponents)
-    kernels.set_powers_of_two_single(exponents, weights)
-    assert np.abs(weights / np.exp2(exponents.astype(np.float64)) - 1).max() < 4e-7
+@pytest.mark.parametrize("rows", [5, 16, 64])
+def test_single_precision_weights_are_within_the_bound_that_rejection_relies_on(rows: int) -> None:
+    generator = np.random.default_rng(rows)
+    matrix = generator.normal(size=(rows, 500)).astype(np.float32)
+    vector, offset = generator.uniform(-1, 1, rows).astype(np.float32), generator.normal(size=500).astype(np.float32)
+    logits, weights = np.empty(500, np.float32), np.empty(500, np.float32)
+    kernels.copy_to(logits, offset)
+    kernels.add_product(matrix, vector, logits)
+    kernels.set_powers_of_two_single(logits, weights)
+    exact = np.exp2(offset.astype(np.float64) + vector.astype(np.float64) @ matrix)
+    bound = (np.abs(offset) + np.abs(matrix).sum(axis=0)).max()
+    assert np.abs(weights / exact - 1).max() < 2.0**-24 * (rows + 8) * bound + 2e-6
 
 
 def test_normals_match_their_plain_twin_and_the_normal_law() -> None:

@@ -8,12 +8,13 @@ import numpy as np
 
 from xenoglot.kernels.arithmetic import fused_multiply_add as _fma
 from xenoglot.kernels.arithmetic import power_of_two, power_of_two_single
-from xenoglot.kernels.compiling import Real, compiled, inlined, prefer_wide_vectors
+from xenoglot.kernels.compiling import Real, Word, compiled, inlined, prefer_wide_vectors
 
 __all__ = [
     "add_product",
     "add_to",
     "aligned_zeros",
+    "copy_to",
     "open_sum_tree",
     "sample_cumulative",
     "sample_tree",
@@ -44,6 +45,14 @@ def add_product(matrix: Any, vector: Any, out: Any) -> None:
         for i in range(n_columns):
             out[i] = _fma(matrix[j, i], v0, out[i])
         j += 1
+
+
+@compiled
+def copy_to(out: Any, values: Any) -> None:
+    """Set out [N] to values [N]: a slice's assignment would first look for overlaps, and take three times as long."""
+    prefer_wide_vectors()
+    for i in range(len(out)):
+        out[i] = values[i]
 
 
 @compiled
@@ -157,13 +166,26 @@ def sample_tree(weights: Any, levels: Any, sums: Any, wanted: float) -> int:
     i = 0
     for level in range(len(levels) - 1, 0, -1):
         size, first, quarter = levels[level - 1, 0], levels[level - 1, 1], levels[level, 0]
-        for _ in range(3):
-            entry = sums[first + i] if level > 1 else np.float64(weights[i])
-            if i + quarter >= size or wanted < entry:
-                break
-            wanted -= entry
-            i += quarter
+        if level > 1:
+            place, wanted = _quarter_of(sums[first : first + size], i, quarter, wanted)
+        else:
+            place, wanted = _quarter_of(weights, i, quarter, wanted)
+        i += quarter * place
     return i
+
+
+@inlined
+def _quarter_of(entries: Any, i: int, quarter: int, wanted: Real) -> tuple[Word, Real]:
+    """Return which of the entries i, i + Q, i + 2 Q, i + 3 Q owns ``wanted``, and what remains; without branches."""
+    last = len(entries) - 1
+    first = np.float64(entries[i])
+    second = first + (np.float64(entries[min(i + quarter, last)]) if i + quarter <= last else 0.0)
+    third = second + (np.float64(entries[min(i + 2 * quarter, last)]) if i + 2 * quarter <= last else 0.0)
+    place: Word = np.int64(wanted >= first) + np.int64(wanted >= second) + np.int64(wanted >= third)
+    passed = third if wanted >= third else (second if wanted >= second else (first if wanted >= first else 0.0))
+    if i + place * quarter > last:  # rounding left a crumb beyond the last entry
+        place = (last - i) // quarter
+    return place, wanted - passed
 
 
 @compiled

@@ -24,6 +24,7 @@ from xenoglot.kernels import (
     aligned_zeros,
     bounded_integer,
     compiled,
+    copy_to,
     fill_normals,
     hyperbolic_tangent,
     logarithm,
@@ -204,7 +205,7 @@ def _learn_place(folded: Any, place: int, token: int, hidden: Any, contributions
     """Compute what a token contributes at a place: a_i tanh(W_i e + b_i) / n, through the output layer if kept so."""
     embeddings, by_source, biases, output, _ = folded
     n = len(by_source)
-    hidden[:] = biases[place]
+    copy_to(hidden, biases[place])
     add_product(by_source[place], embeddings[token - 1], hidden)
     share = (n - place) / n
     for j in range(len(hidden)):
@@ -213,7 +214,7 @@ def _learn_place(folded: Any, place: int, token: int, hidden: Any, contributions
         contributions[:] = 0.0
         add_product(output, hidden, contributions)
     else:
-        contributions[:] = hidden
+        copy_to(contributions, hidden)
 
 
 @compiled
@@ -224,7 +225,7 @@ def _logits(folded: Any, places: Any, recent: Any, newest: int, hidden: Any, log
     n = len(recent)
     mixed = logits if keeps_logits else np.zeros(len(hidden))
     if keeps_logits:
-        mixed[:] = bias
+        copy_to(mixed, bias)
     for place in range(n):
         token = recent[(newest - place) % n]
         if token == 0:
@@ -234,7 +235,7 @@ def _logits(folded: Any, places: Any, recent: Any, newest: int, hidden: Any, log
             known[place, token] = True
         add_to(mixed, contributions[place, token])
     if not keeps_logits:
-        logits[:] = bias
+        copy_to(logits, bias)
         add_product(output, mixed, logits)
 
 

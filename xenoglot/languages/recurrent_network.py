@@ -21,6 +21,7 @@ from xenoglot.kernels import (
     aligned_zeros,
     bounded_integer,
     compiled,
+    copy_to,
     exponential,
     fill_normals,
     fused_multiply_add,
@@ -144,7 +145,7 @@ def _write_row(source: Any, network: Any, reset_on_start: bool, inputs: Any, tar
             state[:] = 0.0
             recalled[:] = 0.0
         _advance(table[token], recurrent, state, recalled, gates)
-        logits[:] = bias
+        copy_to(logits, bias)
         add_product(output, state, logits)
         shift = logits.max()
         set_powers_of_two(logits, 1.0, shift, weights)
@@ -171,7 +172,8 @@ def _write_row_by_proposals(
     state, recalled, gates = np.zeros(2 * width), np.zeros(table.shape[1]), np.empty(table.shape[1])
     output_single = aligned_zeros(width * vocab_size, np.float32).reshape(width, vocab_size)
     output_single[:] = output
-    bias_single, state_single = bias.astype(np.float32), np.empty(width, np.float32)
+    bias_single, state_single = aligned_zeros(vocab_size, np.float32), np.empty(width, np.float32)
+    bias_single[:] = bias
     logits_single, weights_single = aligned_zeros(vocab_size, np.float32), aligned_zeros(vocab_size, np.float32)
     logits, weights = aligned_zeros(vocab_size, np.float64), aligned_zeros(vocab_size, np.float64)
     levels, sums = open_sum_tree(vocab_size)
@@ -186,7 +188,7 @@ def _write_row_by_proposals(
         _advance(table[token], recurrent, state, recalled, gates)
         for j in range(width):
             state_single[j] = state[j]
-        logits_single[:] = bias_single
+        copy_to(logits_single, bias_single)
         add_product(output_single, state_single, logits_single)
         set_powers_of_two_single(logits_single, weights_single)
         total = sum_tree(weights_single, levels, sums)
@@ -201,7 +203,7 @@ def _write_row_by_proposals(
         token = v + 1
         targets[t] = token
         if floor_nats.size:
-            logits[:] = bias
+            copy_to(logits, bias)
             add_product(output, state, logits)
             set_powers_of_two(logits, 1.0, 0.0, weights)
             floor_nats[t] = logarithm(sum_tree(weights, levels, sums)) - logits[v] * LN_2
@@ -222,14 +224,16 @@ def _advance(from_token: Any, recurrent: Any, state: Any, recalled: Any, gates: 
     prefer_wide_vectors()
     width = len(recurrent)
     n_gates = len(from_token) // width
+    if n_gates == RNN:
+        for i in range(width):
+            state[i] = hyperbolic_tangent(from_token[i] + recalled[i])
+        recalled[:] = 0.0
+        add_product(recurrent, state, recalled)
+        return
     for i in range(len(gates)):
         gates[i] = from_token[i] + recalled[i]
     recalled[:] = 0.0
-    if n_gates == RNN:
-        for i in range(width):
-            state[i] = hyperbolic_tangent(gates[i])
-        add_product(recurrent, state, recalled)
-    elif n_gates == GRU:
+    if n_gates == GRU:
         _move_gru(recurrent, state, gates)
         add_product(recurrent[:, : 2 * width], state, recalled[: 2 * width])
     else:
@@ -280,7 +284,7 @@ def predict_rows(
                 state[:] = 0.0
                 recalled[:] = 0.0
             _advance(table[inputs[i, t]], recurrent, state, recalled, gates)
-            logits[:] = bias
+            copy_to(logits, bias)
             add_product(output, state, logits)
             shift = logits.max()
             set_powers_of_two(logits, 1.0, shift, weights)
