@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xenoglot.errors import DataError
+from xenoglot.memory import reused_empty
 from xenoglot.options import check_options, whole_number
 from xenoglot.rng import check_seed
 
@@ -278,16 +279,16 @@ def _generate(
     n_tokens = whole_number("length", length, minimum=1, maximum=LONGEST_ROW)
     if threads is not None:
         whole_number("threads", threads, minimum=1)
-    inputs = np.empty((n_rows, n_tokens), np.int32)
-    targets = np.empty((n_rows, n_tokens), np.int32)
-    floor_nats = np.empty((n_rows, n_tokens), np.float32) if floor else None
+    shape = (n_rows, n_tokens)
+    inputs, targets = reused_empty(shape, np.int32), reused_empty(shape, np.int32)
+    floor_nats = reused_empty(shape, np.float32) if floor else None
     fill(inputs, targets, floor_nats)
 
     def measure_floor() -> Nats:
         if floor_nats is not None:
             return floor_nats
-        measured = np.empty(inputs.shape, np.float32)
-        fill(np.empty_like(inputs), np.empty_like(targets), measured)
+        measured = reused_empty(shape, np.float32)
+        fill(reused_empty(shape, np.int32), reused_empty(shape, np.int32), measured)
         return measured
 
     return Batch(inputs=inputs, targets=targets, languages=Languages(draw, n_rows), _measure_floor=measure_floor)
