@@ -116,3 +116,32 @@ def test_text_and_languages_exclude_each_other():
         from_mapping(both)
     with pytest.raises(OptionError, match="not both"):
         from_mapping({})
+
+
+def test_a_curriculum_changes_some_options_of_the_family():
+    config = default_config()
+    first, second = config.curriculum
+    assert config.family_of(first) == MetaLMv1(
+        vocab_size=16, n_elements=1, element_length=8, error_rate=0.0, separator=True
+    )
+    assert config.family_of(second).n_elements == 2
+    assert with_overrides(config, {"languages.family": "markov"}).curriculum == ()
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        (
+            [{"until_step": 20}, {"until_step": 10}],
+            "curriculum: got \\[20, 10\\]; allowed: stages whose until_step grows",
+        ),
+        ([{"until_step": 0}], "curriculum.0.until_step: got 0"),
+        ([{"until_step": 9, "languages": {"n_element": 1}}], "Did you mean 'languages.n_elements'"),
+        ([{"until_step": 9, "languages": {"n_elements": 0}}], "languages.n_elements: got 0"),
+        ([{"until_step": 9, "languages": {"vocab_size": 99}}], "at most the run's own 18 ids"),
+    ],
+)
+def test_stages_that_cannot_be_are_refused(stages, message):
+    mapping = to_mapping(default_config())
+    with pytest.raises((OptionError, UnknownNameError), match=message):
+        from_mapping({**mapping, "curriculum": stages})

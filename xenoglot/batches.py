@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from xenoglot.languages.base import Family, Tokens
+from xenoglot.rng import derive
 from xenoglot.text import ByteText
 
-__all__ = ["BatchSource", "LanguageBatches", "TextBatches", "TokenBatch"]
+__all__ = ["BatchSource", "LanguageBatches", "Stage", "TextBatches", "TokenBatch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +48,33 @@ class BatchSource(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stage:
+    """An easier beginning: other languages and shorter rows until a step is reached.
+
+    Attributes:
+        until_step: The first step that no longer belongs to it.
+        family: Whose languages are read; no more ids than the run's own family has.
+        length: Tokens of a row.
+    """
+
+    until_step: int
+    family: Family
+    length: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class LanguageBatches:
     """Brand-new languages without end: every row of every step is of a language that never comes again.
 
-    Step s holds the seed's rows s B, s B + 1, ..., s B + B - 1.
+    Step s holds the seed's rows s B, s B + 1, ..., s B + B - 1. Stages, in the order of their ends, have seeds of their
+    own.
     """
 
     family: Family
     batch_size: int
     length: int
     seed: int
+    stages: tuple[Stage, ...] = ()
 
     @property
     def n_tokens(self) -> int:
@@ -65,7 +83,12 @@ class LanguageBatches:
 
     def __call__(self, step: int) -> TokenBatch:
         """Return the rows of a step."""
-        batch = self.family.batch(self.batch_size, self.length, self.seed, start=step * self.batch_size)
+        family, length, seed = self.family, self.length, self.seed
+        for number, stage in enumerate(self.stages):
+            if step < stage.until_step:
+                family, length, seed = stage.family, stage.length, derive(self.seed, "stage", number)
+                break
+        batch = family.batch(self.batch_size, length, seed, start=step * self.batch_size)
         return TokenBatch.from_arrays(batch.inputs, batch.targets)
 
 

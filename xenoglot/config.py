@@ -27,6 +27,7 @@ __all__ = [
     "MonitoringConfig",
     "OptimizationConfig",
     "RunConfig",
+    "StageConfig",
     "TrainingConfig",
     "default_config",
     "from_mapping",
@@ -54,6 +55,7 @@ class DataConfig:
         None, "file of your own text to learn instead of languages; its bytes are the tokens", flags=("text",)
     )
     dataloader: DataLoaderConfig = field(default_factory=DataLoaderConfig)
+    easy_start: bool = option(True, "whether the stages of the curriculum, if there are any, come first")
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -166,6 +168,22 @@ class MonitoringConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """An easier beginning: what differs from the rest of the run until a step is reached.
+
+    Attributes:
+        languages: Options of the family by name, where they differ.
+    """
+
+    until_step: int = option(1, "first step that no longer belongs to the stage", unit="steps", minimum=1)
+    length: int | None = option(None, "tokens of a row; those of the model if none or more", unit="tokens", minimum=1)
+    languages: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything that a run depends on.
 
@@ -181,6 +199,7 @@ class RunConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     languages: Family | None = None
+    curriculum: tuple[StageConfig, ...] = ()
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -190,6 +209,26 @@ class RunConfig:
     def __post_init__(self) -> None:
         if (self.data.text is None) == (self.languages is None):
             raise OptionError("data.text", self.data.text, "a file, or else a family under languages, but not both")
+        ends = [stage.until_step for stage in self.curriculum]
+        if self.languages is None and ends:
+            raise OptionError("curriculum", ends, "nothing where a text is learned")
+        if sorted(set(ends)) != ends:
+            raise OptionError("curriculum", ends, "stages whose until_step grows from one to the next")
+        for stage in self.curriculum:
+            self.family_of(stage)
+
+    def family_of(self, stage: StageConfig) -> Family:
+        """Return the family of a stage: the run's own, with the stage's options.
+
+        Raises:
+            UnknownNameError: If an option is not one of the family's.
+            OptionError: If a value is not allowed, or the stage would have ids that the run has not.
+        """
+        own = typing.cast(Family, self.languages)
+        family = _family_from_mapping({"family": _family_name(type(own)), **dataclasses.asdict(own), **stage.languages})
+        if family.n_tokens > own.n_tokens:
+            raise OptionError("curriculum", dict(stage.languages), f"at most the run's own {own.n_tokens} ids")
+        return family
 
 
 def default_config(text: str | None = None) -> RunConfig:
@@ -201,7 +240,12 @@ def default_config(text: str | None = None) -> RunConfig:
     if text is None:
         family = languages.get("metalm-v1")
         return RunConfig(
-            languages=family(vocab_size=16, n_elements=4, element_length=8, error_rate=0.05, separator=True)  # type: ignore[call-arg]
+            languages=family(vocab_size=16, n_elements=4, element_length=8, error_rate=0.05, separator=True),  # type: ignore[call-arg]
+            # From the start on full rows, one run in four is still copying by single tokens at its end.
+            curriculum=(
+                StageConfig(until_step=100, length=64, languages={"n_elements": 1, "error_rate": 0.0}),
+                StageConfig(until_step=200, length=128, languages={"n_elements": 2}),
+            ),
         )
     return RunConfig(
         data=DataConfig(text=text, dataloader=DataLoaderConfig(batch_size=12)),
@@ -224,6 +268,8 @@ def to_mapping(config: Any) -> dict[str, Any]:
         value = getattr(config, declared.name)
         if isinstance(value, Family):
             mapping[declared.name] = {"family": _family_name(type(value)), **dataclasses.asdict(value)}
+        elif isinstance(value, tuple):
+            mapping[declared.name] = [to_mapping(stage) for stage in value]
         else:
             mapping[declared.name] = to_mapping(value) if dataclasses.is_dataclass(value) else value
     return mapping
@@ -243,7 +289,7 @@ def from_mapping(mapping: Mapping[str, Any]) -> RunConfig:
 def with_overrides(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
     """Replace single values, given under dotted paths such as ``training.max_steps``.
 
-    Naming another family under ``languages.family`` starts from that family's own defaults.
+    Naming another family under ``languages.family`` starts from that family's own defaults, without a curriculum.
 
     Raises:
         UnknownNameError: If a path is not known, with the nearest known one.
@@ -251,7 +297,7 @@ def with_overrides(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig
     """
     mapping = to_mapping(config)
     if "languages.family" in overrides and config.languages is not None:
-        mapping["languages"] = {"family": overrides["languages.family"]}
+        mapping["languages"], mapping["curriculum"] = {"family": overrides["languages.family"]}, []
         config = from_mapping(mapping)
     known = options_by_path(config)
     for path, value in overrides.items():
@@ -281,7 +327,7 @@ def _walk(section: Any, prefix: str) -> Iterator[tuple[str, Option]]:
             yield f"{path}.family", dataclasses.replace(_FAMILY_OPTION, default=_family_name(type(value)))
             for name, declared in _walk(value, f"{path}."):
                 yield name, dataclasses.replace(declared, flags=tuple(f"{path}.{flag}" for flag in declared.flags))
-        elif value is not None:
+        elif dataclasses.is_dataclass(value):
             yield from _walk(value, f"{path}.")
 
 
@@ -299,8 +345,14 @@ def _section_from_mapping(section: type[Any], mapping: Mapping[str, Any], prefix
         if key in declared:
             dataclasses.replace(declared[key], name=path).check(value)
             values[key] = value
+        elif section is StageConfig:
+            values[key] = dict(value)
         elif key == "languages":
             values[key] = None if value is None else _family_from_mapping(value)
+        elif key == "curriculum":
+            values[key] = tuple(
+                _section_from_mapping(StageConfig, stage, f"{path}.{i}.") for i, stage in enumerate(value)
+            )
         else:
             values[key] = _section_from_mapping(_type_of(section, key), value, f"{path}.")
     return section(**values)

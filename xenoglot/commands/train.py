@@ -82,7 +82,7 @@ def _base_config(words: Sequence[str]) -> RunConfig:
 
 def _data(config: RunConfig) -> tuple[BatchSource, Evaluation]:
     """Return what training reads and what the model is measured on, which never meet."""
-    from xenoglot.batches import LanguageBatches, TextBatches
+    from xenoglot.batches import LanguageBatches, Stage, TextBatches
     from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
     from xenoglot.rng import derive
     from xenoglot.text import ByteText
@@ -92,8 +92,12 @@ def _data(config: RunConfig) -> tuple[BatchSource, Evaluation]:
     if config.languages is None:
         text = ByteText.read(str(config.data.text), length=length)
         return TextBatches(text=text, batch_size=batch_size, seed=seed), HeldOutText(text=text)
+    stages = tuple(
+        Stage(until_step=stage.until_step, family=config.family_of(stage), length=min(stage.length or length, length))
+        for stage in (config.curriculum if config.data.easy_start else ())
+    )
     return (
-        LanguageBatches(family=config.languages, batch_size=batch_size, length=length, seed=seed),
+        LanguageBatches(family=config.languages, batch_size=batch_size, length=length, seed=seed, stages=stages),
         FreshLanguages(family=config.languages, length=length, n_languages=config.evaluation.n_languages),
     )
 
