@@ -41,7 +41,7 @@ __all__ = [
 class DataLoaderConfig:
     """How rows are put together."""
 
-    batch_size: int = option(8, "rows of a step", unit="rows", minimum=1)
+    batch_size: int = option(32, "rows of a step", unit="rows", minimum=1)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -73,7 +73,7 @@ class ModelConfig:
     max_seq_len: int = option(256, "tokens of a row, and the most that the model can read", unit="tokens", minimum=1)
     vocab_size: int | None = option(None, "ids, V; those of the data if none", unit="ids", minimum=2)
     norm_eps: float = option(1e-6, "added to the mean square in norms", minimum=0, exclusive_minimum=True)
-    position_emb_theta: float = option(100000.0, "base of the rotary frequencies", minimum=1)
+    position_emb_theta: float = option(10000.0, "base of the rotary frequencies", minimum=1)
     tie_word_embeddings: bool = option(False, "whether the output matrix is the embedding")
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class ModelConfig:
 class OptimizationConfig:
     """How a gradient becomes a step."""
 
-    lr: float = option(6e-3, "highest learning rate", minimum=0)
+    lr: float = option(1e-2, "highest learning rate", minimum=0)
     lr_scheduler: str = option("cosine", "how the rate decays after the warm-up", choices=("cosine", "linear"))
     lr_warmup_steps: int = option(100, "steps over which the rate rises from zero", unit="steps", minimum=0)
     lr_final_ratio: float = option(0.0, "rate at the last step, as a share of lr", minimum=0, maximum=1)
@@ -113,7 +113,7 @@ class OptimizationConfig:
 class TrainingConfig:
     """How long and from which seed."""
 
-    max_steps: int = option(4000, "optimizer steps, exactly", unit="steps", minimum=1)
+    max_steps: int = option(1500, "optimizer steps, exactly", unit="steps", minimum=1)
     seed: int = option(0, "what all randomness of the run is derived from", minimum=0, maximum=2**63 - 1)
     optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
 
@@ -126,7 +126,7 @@ class EvaluationConfig:
     """How often and on how much the model is measured."""
 
     eval_every_n_steps: int = option(
-        500, "steps between evaluations; before the first and after the last too", unit="steps", minimum=1
+        250, "steps between evaluations; before the first and after the last too", unit="steps", minimum=1
     )
     n_languages: int = option(256, "fresh languages of an evaluation, one row each", unit="languages", minimum=2)
 
@@ -234,10 +234,6 @@ class RunConfig:
 def default_config(text: str | None = None) -> RunConfig:
     """Return the configuration of `xenoglot train`, or of `xenoglot train --text FILE`.
 
-    Learning in context begins suddenly, and when is a matter of chance. Many small steps make it early enough: with
-    batches of 32, 1,500 steps and a rotary base of 10,000, one run in four still compared single tokens at its end. A
-    larger base leaves some numbers of a head nearly unturned, for comparing tokens wherever they stand.
-
     Args:
         text: The file to learn from; brand-new languages of MetaLM-1 if None.
     """
@@ -260,7 +256,6 @@ def default_config(text: str | None = None) -> RunConfig:
             attention_n_kv_heads=4,
             activation_hidden_dim=384,
             max_seq_len=64,
-            position_emb_theta=10000.0,
         ),
         training=TrainingConfig(max_steps=2000, optimization=OptimizationConfig(lr=2e-3)),
     )

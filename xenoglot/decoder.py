@@ -199,7 +199,8 @@ class Decoder(nn.Module):
     standard normal and the output matrix is zero, so that the first loss is ln V; if they are tied, both are normal
     with standard deviation 1 / sqrt(D). Gains of norms are 1.
 
-    Where we differ: the usual start is 0.02 for every matrix, much smaller than this at small widths.
+    Where we differ: the usual 0.02 for every matrix starts much smaller at small widths; on the default run it has not
+    begun to learn in context when this start has finished.
 
     Args:
         config: The sizes; ``vocab_size`` must be given.
