@@ -81,6 +81,12 @@ def _apply(which, x):  # type: ignore[no-untyped-def]
     return out
 
 
+def test_the_logarithm_of_a_complement_keeps_small_probabilities() -> None:
+    for probability in (0.0, 1e-300, 1e-17, 3e-16, 1e-9, 0.05, 0.3, 0.999):
+        assert kernels.log_complement(probability) == pytest.approx(math.log1p(-probability), rel=1e-14, abs=0)
+    assert kernels.log_complement(1.0) < -700
+
+
 def test_elementary_functions_match_numpy() -> None:
     generator = np.random.default_rng(0)
     x = np.concatenate([generator.uniform(-690, 690, 10_000), generator.normal(size=10_000), [0.0]])

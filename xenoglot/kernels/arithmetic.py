@@ -18,6 +18,7 @@ __all__ = [
     "exponential",
     "fused_multiply_add",
     "hyperbolic_tangent",
+    "log_complement",
     "logarithm",
     "nats_of",
     "power_of_two",
@@ -131,6 +132,16 @@ def logarithm(x: Real) -> Real:
     p = _fma(p, q, 1.0 / 3.0)
     tail = 2.0 * s * q * p
     return _fma(power, LN_2_HIGH, _fma(power, LN_2_LOW, tail) + 2.0 * s)
+
+
+@inlined
+def log_complement(probability: float) -> Real:
+    """Return ln(1 - p) without losing a small p: ln(u) p / (1 - u) with the rounded u = 1 - p (Kahan).
+
+    A p of 1 gives about -708.
+    """
+    rest = 1.0 - probability
+    return -probability if rest == 1.0 else logarithm(rest) * probability / (1.0 - rest)
 
 
 @inlined

@@ -28,6 +28,7 @@ from xenoglot.kernels import (
     STREAM_TOKENS,
     bounded_integer,
     compiled,
+    log_complement,
     logarithm,
     next_uniform,
     open_stream,
@@ -299,7 +300,7 @@ def _draw_noise(seed: int, row: int, first: int, law: Any, gaps: Any, steps: Any
     """
     prefer_wide_vectors()
     error_rate, mask_ratio, _, _, vocab_size, _ = law
-    log_survival = np.log1p(-error_rate)
+    log_survival = log_complement(error_rate)
     low, high = np.uint64(row) & LOW_32, np.uint64(row) >> SHIFT_32
     to_unit = 1.0 / max(1.0 - mask_ratio, 1e-300)
     for i in range(len(gaps)):
