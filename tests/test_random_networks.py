@@ -118,3 +118,18 @@ def test_proposals_in_float32_are_accepted_into_the_float64_law() -> None:
             scipy.stats.chisquare(pooled[kept], expected[kept] / expected[kept].sum() * pooled[kept].sum()).pvalue
             > 1e-5
         )
+
+
+@pytest.mark.parametrize(("n", "is_chaotic"), [(16, False), (64, True)])
+def test_wide_networks_are_chaotic_and_narrow_ones_are_not(n: int, is_chaotic: bool) -> None:
+    """What the docstring of MetaLM-2 says of rounding errors, by a plain network that reads the same row twice."""
+    for seed in range(5):
+        language = MetaLMv2(vocab_size=64, n=n).draw(seed)
+        weights, inputs = language.weights, language.batch(1, 200, seed).inputs[0]
+        states = np.zeros((2, n))
+        states[1] += 1e-12
+        for token in inputs:
+            from_token = weights.input_weights_GHn[0] @ weights.embeddings_Vn[token - 1] + weights.biases_GH[0]
+            states = np.tanh(from_token + states @ weights.recurrent_weights_GHH[0].T)
+        apart = np.abs(states[0] - states[1]).max()
+        assert apart > 0.1 if is_chaotic else apart < 1e-9

@@ -1,6 +1,7 @@
 """The compiled primitives that every family's sampler and every predictor is built from.
 
-Three rules make a row the same on every machine, whatever the batch, the thread or the process:
+Three rules make a row the same whatever the batch, the thread or the process. By construction they should also make it
+the same on every machine, which has not been tried on more than one kind of processor:
 
 1. Every random word is Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") of
    (seed, stream, row, block). No state is shared, and no two rows can overlap.
@@ -8,7 +9,8 @@ Three rules make a row the same on every machine, whatever the batch, the thread
 3. Multiply-adds are fused explicitly, and exp, log, tanh, sine and cosine are our own polynomials, so that no library
    of the machine takes part. They also vectorise, which calls to a library would not.
 
-Laws are float64: the recurrent families are chaotic, and float32 would lose their law within some dozen tokens.
+Laws are float64: float32 logits would be wrong in the sixth digit, and wide recurrent networks lose float32 altogether
+within some dozen tokens (see `xenoglot.languages.metalm_v2`).
 """
 
 from xenoglot.kernels.arithmetic import (

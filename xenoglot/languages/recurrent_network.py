@@ -17,6 +17,7 @@ from xenoglot.kernels import (
     LOG2_E,
     STREAM_LANGUAGE,
     STREAM_TOKENS,
+    Real,
     add_product,
     aligned_zeros,
     bounded_integer,
@@ -145,11 +146,7 @@ def _write_row(source: Any, network: Any, reset_on_start: bool, inputs: Any, tar
             state[:] = 0.0
             recalled[:] = 0.0
         _advance(table[token], recurrent, state, recalled, gates)
-        copy_to(logits, bias)
-        add_product(output, state, logits)
-        shift = logits.max()
-        set_powers_of_two(logits, 1.0, shift, weights)
-        total = sum_tree(weights, levels, sums)
+        shift, total = _weigh(output, bias, state, logits, weights, levels, sums)
         v = sample_tree(weights, levels, sums, next_uniform(source) * total)
         token = v + 1
         targets[t] = token
@@ -203,10 +200,18 @@ def _write_row_by_proposals(
         token = v + 1
         targets[t] = token
         if floor_nats.size:
-            copy_to(logits, bias)
-            add_product(output, state, logits)
-            set_powers_of_two(logits, 1.0, 0.0, weights)
-            floor_nats[t] = logarithm(sum_tree(weights, levels, sums)) - logits[v] * LN_2
+            shift, total = _weigh(output, bias, state, logits, weights, levels, sums)
+            floor_nats[t] = logarithm(total) + (shift - logits[v]) * LN_2
+
+
+@compiled
+def _weigh(output: Any, bias: Any, state: Any, logits: Any, weights: Any, levels: Any, sums: Any) -> tuple[Real, Real]:
+    """Set the logits after this state and the weights 2^(logit - shift), float64; returns the shift and the total."""
+    copy_to(logits, bias)
+    add_product(output, state, logits)
+    shift = logits.max()
+    set_powers_of_two(logits, 1.0, shift, weights)
+    return shift, sum_tree(weights, levels, sums)
 
 
 @compiled
@@ -284,10 +289,7 @@ def predict_rows(
                 state[:] = 0.0
                 recalled[:] = 0.0
             _advance(table[inputs[i, t]], recurrent, state, recalled, gates)
-            copy_to(logits, bias)
-            add_product(output, state, logits)
-            shift = logits.max()
-            set_powers_of_two(logits, 1.0, shift, weights)
-            log_total = logarithm(sum_tree(weights, levels, sums)) + shift * LN_2
+            shift, total = _weigh(output, bias, state, logits, weights, levels, sums)
+            log_total = logarithm(total) + shift * LN_2
             for v in range(vocab_size):
                 log_probs[i, t, v] = logits[v] * LN_2 - log_total
