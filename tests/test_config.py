@@ -112,9 +112,9 @@ def test_values_that_are_not_allowed_name_the_option(path, value):
 
 def test_text_and_languages_exclude_each_other():
     both = to_mapping(default_config()) | {"data": {"text": "book.txt"}}
-    with pytest.raises(OptionError, match="not both"):
+    with pytest.raises(OptionError, match="one thing to learn"):
         from_mapping(both)
-    with pytest.raises(OptionError, match="not both"):
+    with pytest.raises(OptionError, match="one thing to learn"):
         from_mapping({})
 
 

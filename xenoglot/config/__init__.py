@@ -1,0 +1,45 @@
+"""A run's configuration: strict, typed, and the same in Python, YAML and flags."""
+
+from xenoglot.config.mappings import default_config, from_mapping, options_by_path, to_mapping, with_overrides
+from xenoglot.config.sections import (
+    CheckpointingConfig,
+    DataConfig,
+    DataLoaderConfig,
+    DatasetConfig,
+    EvaluationConfig,
+    FabricConfig,
+    LoggingConfig,
+    ModelConfig,
+    MonitoringConfig,
+    OptimizationConfig,
+    PalomaConfig,
+    RunConfig,
+    StageConfig,
+    TokenizerConfig,
+    TrainingConfig,
+    WandbConfig,
+)
+
+__all__ = [
+    "CheckpointingConfig",
+    "DataConfig",
+    "DataLoaderConfig",
+    "DatasetConfig",
+    "EvaluationConfig",
+    "FabricConfig",
+    "LoggingConfig",
+    "ModelConfig",
+    "MonitoringConfig",
+    "OptimizationConfig",
+    "PalomaConfig",
+    "RunConfig",
+    "StageConfig",
+    "TokenizerConfig",
+    "TrainingConfig",
+    "WandbConfig",
+    "default_config",
+    "from_mapping",
+    "options_by_path",
+    "to_mapping",
+    "with_overrides",
+]
