@@ -365,10 +365,12 @@ class RunConfig:
             OptionError: If a value is not allowed, or the stage would have ids that the run has not.
         """
         own = typing.cast(Family, self.languages)
-        known = [declared.name for declared in options_of(own)]
-        for name in stage.languages:
-            if name not in known:
-                raise UnknownNameError("option", f"languages.{name}", [f"languages.{other}" for other in known])
+        declared = {f"languages.{known.name}": known for known in options_of(own)}
+        for name, value in stage.languages.items():
+            path = f"languages.{name}"
+            if path not in declared:
+                raise UnknownNameError("option", path, declared)
+            dataclasses.replace(declared[path], name=path).check(value)
         family = dataclasses.replace(own, **stage.languages)
         if family.n_tokens > own.n_tokens:
             raise OptionError("curriculum", dict(stage.languages), f"at most the run's own {own.n_tokens} ids")
