@@ -13,7 +13,6 @@ Shapes: B rows, T tokens, D = d_model, H query heads, K key-value heads, C = D /
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import safetensors.torch
@@ -23,8 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from xenoglot.config import ModelConfig
-from xenoglot.errors import DataError, OptionError, OutputError
-from xenoglot.files import StagedFiles
+from xenoglot.errors import DataError, OptionError
 from xenoglot.interchange import (
     CONFIG_FILE,
     EMBEDDING,
@@ -32,7 +30,7 @@ from xenoglot.interchange import (
     WEIGHTS_FILE,
     check_weights,
     read_llama_config,
-    to_llama_config,
+    write_model_folder,
 )
 from xenoglot.rng import derive
 
@@ -247,19 +245,7 @@ class Decoder(nn.Module):
         Raises:
             OutputError: If the folder or a file cannot be written.
         """
-        folder = Path(path)
-        weights = {name: weight.contiguous() for name, weight in self.state_dict().items()}
-        if self.config.tie_word_embeddings:
-            del weights[OUTPUT_MATRIX]  # the format stores shared weights once
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {str(folder)!r}: {error.strerror}.") from error
-        with StagedFiles() as staged:
-            with staged.open(folder / WEIGHTS_FILE) as file:
-                file.write(safetensors.torch.save(weights, metadata={"format": "pt"}))
-            with staged.open(folder / CONFIG_FILE) as file:
-                file.write(f"{json.dumps(to_llama_config(self.config), indent=2)}\n".encode())
+        write_model_folder(Path(path), self.config, self.state_dict())
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> Decoder:

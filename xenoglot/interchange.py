@@ -11,10 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xenoglot.config import ModelConfig
-from xenoglot.errors import DataError
+import safetensors.torch
+from torch import Tensor
 
-__all__ = ["check_weights", "read_llama_config", "to_llama_config"]
+from xenoglot.config import ModelConfig
+from xenoglot.errors import DataError, OutputError
+from xenoglot.files import StagedFiles
+
+__all__ = ["check_weights", "read_llama_config", "to_llama_config", "write_model_folder"]
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -58,6 +62,32 @@ def check_weights(folder: Path, expected: Mapping[str, Sequence[int]], got: Mapp
     if any(faults.values()):
         found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names)
         raise DataError(f"{folder / WEIGHTS_FILE}: the weights are not those that {CONFIG_FILE} describes. {found}.")
+
+
+def write_model_folder(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """Write a native Llama model folder: `config.json` and `model.safetensors`, on the disk and both whole, or neither.
+
+    Args:
+        folder: Is made if it does not exist.
+        config: The model's sizes.
+        weights: Its state dict; the output matrix may be left out if it is the embedding.
+
+    Raises:
+        OutputError: If the folder or a file cannot be written.
+    """
+    stored = {name: weight.detach().contiguous() for name, weight in weights.items()}
+    if config.tie_word_embeddings:
+        stored.pop(OUTPUT_MATRIX, None)  # the format stores shared weights once
+    description = {**to_llama_config(config), "torch_dtype": str(stored[EMBEDDING].dtype).removeprefix("torch.")}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {str(folder)!r}: {error.strerror}.") from error
+    with StagedFiles() as staged:
+        with staged.open(folder / WEIGHTS_FILE) as file:
+            file.write(safetensors.torch.save(stored, metadata={"format": "pt"}))
+        with staged.open(folder / CONFIG_FILE) as file:
+            file.write(f"{json.dumps(description, indent=2)}\n".encode())
 
 
 def to_llama_config(config: ModelConfig) -> dict[str, Any]:
