@@ -7,7 +7,8 @@ XenoglotError
 ├── DataError          (ValueError)   given tokens, text or files cannot be used as they are
 ├── OutputError        (OSError)      a file or folder could not be written; nothing half-written is left
 ├── DivergenceError    (ArithmeticError)  training met a number that is not finite; no step was made
-└── MissingExtraError  (ImportError)  an optional package is not installed; names the extra
+├── MissingExtraError  (ImportError)  an optional package is not installed; names the extra
+└── OtherProcessError  (RuntimeError) another process of the run stopped, and says why itself
 ```
 """
 
@@ -21,6 +22,7 @@ __all__ = [
     "DivergenceError",
     "MissingExtraError",
     "OptionError",
+    "OtherProcessError",
     "OutputError",
     "UnknownNameError",
     "XenoglotError",
@@ -94,3 +96,7 @@ class MissingExtraError(XenoglotError, ImportError):
 
     def __init__(self, package: str, *, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}. Install it with: pip install 'xenoglot[{extra}]'")
+
+
+class OtherProcessError(XenoglotError, RuntimeError):
+    """Another process of the run stopped with an error, which it reports itself."""

@@ -185,7 +185,7 @@ class FabricConfig:
     precision: str = option(
         "auto",
         "numbers that are computed with; auto is bf16-mixed where the device is made for it, else 32-true",
-        choices=("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed"),
+        choices=("auto", "32-true", "bf16-mixed", "bf16-true"),
     )
     strategy: str = option(
         "auto",
