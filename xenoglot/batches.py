@@ -1,21 +1,27 @@
 """What a step of training reads: rows of tokens as a function of (seed, step), so that no position need be kept.
 
+Step 10^9 costs no more than the first, whatever was read before it, and every process of a run can make its own part
+of a step's rows.
+
 Shapes: B rows, T tokens.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from xenoglot.errors import OptionError
 from xenoglot.languages.base import Family, Tokens
+from xenoglot.options import options_of
 from xenoglot.rng import derive
 from xenoglot.text import ByteText
 
-__all__ = ["BatchSource", "LanguageBatches", "Stage", "TextBatches", "TokenBatch"]
+__all__ = ["WHOLE", "BatchSource", "LanguageBatches", "Part", "Stage", "TextBatches", "TokenBatch"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,51 @@ class TokenBatch:
         return cls(inputs_BT=torch.from_numpy(inputs).long(), targets_BT=torch.from_numpy(targets).long())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Which share of a step's rows is wanted: all parts together are the step, and no row is in two.
+
+    Micro-batch m of M on process r of R is ``Part(index=r * M + m, count=R * M)``.
+
+    Args:
+        index: Which part, from 0.
+        count: Into how many parts the rows are cut.
+
+    Raises:
+        OptionError: If there is no such part.
+
+    Example:
+        >>> Part(index=1, count=4).rows_of(32)
+        range(8, 16)
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise OptionError("part", (self.index, self.count), "an index from 0 to count - 1")
+
+    def rows_of(self, batch_size: int) -> range:
+        """Return which of a step's rows are the part's.
+
+        Raises:
+            OptionError: If the rows cannot be cut into equal parts.
+        """
+        if batch_size % self.count:
+            raise OptionError(
+                "batch_size",
+                batch_size,
+                f"a multiple of {self.count}: devices times gradient_accumulation_steps",
+                "Every part must have as many rows as the others.",
+            )
+        rows = batch_size // self.count
+        return range(self.index * rows, (self.index + 1) * rows)
+
+
+WHOLE = Part(index=0, count=1)
+
+
 class BatchSource(Protocol):
     """Anything that training can read from."""
 
@@ -43,68 +94,162 @@ class BatchSource(Protocol):
     def n_tokens(self) -> int:
         """How many ids there are: a model's ``vocab_size``."""
 
-    def __call__(self, step: int) -> TokenBatch:
-        """Return the rows of a step, always the same for the same step."""
+    def batch_size(self, step: int) -> int:
+        """Return how many rows a step has, all parts together."""
+
+    def __call__(self, step: int, part: Part = WHOLE) -> TokenBatch:
+        """Return the rows of a step, or a part of them; always the same for the same step."""
+
+    def identity(self, step: int) -> str:
+        """Return what to call a step's rows in a message."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what the rows are a function of, as plain JSON values: equal exactly where all rows are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """An easier beginning: other languages and shorter rows until a step is reached.
+    """An easier beginning: other languages, shorter rows, or another number of them until a step is reached.
 
     Attributes:
         until_step: The first step that no longer belongs to it.
         family: Whose languages are read; no more ids than the run's own family has.
         length: Tokens of a row.
+        batch_size: Rows of a step; those of the run if None.
     """
 
     until_step: int
     family: Family
     length: int
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Languages:
+    """What the steps of one stage, or of the rest of a run, have in common."""
+
+    name: str
+    family: Family
+    batch_size: int
+    length: int
+    seed: int
+
+
 class LanguageBatches:
     """Brand-new languages without end: every row of every step is of a language that never comes again.
 
     Step s holds the seed's rows s B, s B + 1, ..., s B + B - 1. Stages, in the order of their ends, have seeds of their
     own.
+
+    Args:
+        family: Whose languages are read.
+        batch_size: Rows of a step, B.
+        length: Tokens of a row, T.
+        seed: 0 to 2^63 - 1.
+        stages: What comes first.
+
+    Example:
+        >>> from xenoglot.languages import MetaLMv1
+        >>> batches = LanguageBatches(family=MetaLMv1(), batch_size=32, length=64, seed=17)
+        >>> batches(10**9, Part(index=0, count=4)).inputs_BT.shape
+        torch.Size([8, 64])
+        >>> batches.identity(10)
+        'rows 320 to 351 of seed 17 of metalm-v1'
     """
 
-    family: Family
-    batch_size: int
-    length: int
-    seed: int
-    stages: tuple[Stage, ...] = ()
+    def __init__(
+        self, *, family: Family, batch_size: int, length: int, seed: int, stages: tuple[Stage, ...] = ()
+    ) -> None:
+        self.n_tokens = family.n_tokens
+        self._stages = [
+            (
+                stage.until_step,
+                _Languages(
+                    name=f"{family.name}, stage {number + 1}",
+                    family=stage.family,
+                    batch_size=stage.batch_size or batch_size,
+                    length=stage.length,
+                    seed=derive(seed, "stage", number),
+                ),
+            )
+            for number, stage in enumerate(stages)
+        ]
+        self._rest = _Languages(name=family.name, family=family, batch_size=batch_size, length=length, seed=seed)
 
-    @property
-    def n_tokens(self) -> int:
-        """How many ids there are."""
-        return self.family.n_tokens
+    def _at(self, step: int) -> _Languages:
+        return next((languages for until_step, languages in self._stages if step < until_step), self._rest)
 
-    def __call__(self, step: int) -> TokenBatch:
-        """Return the rows of a step."""
-        family, length, seed = self.family, self.length, self.seed
-        for number, stage in enumerate(self.stages):
-            if step < stage.until_step:
-                family, length, seed = stage.family, stage.length, derive(self.seed, "stage", number)
-                break
-        batch = family.batch(self.batch_size, length, seed, start=step * self.batch_size)
+    def batch_size(self, step: int) -> int:
+        """Return how many rows a step has, all parts together."""
+        return self._at(step).batch_size
+
+    def __call__(self, step: int, part: Part = WHOLE) -> TokenBatch:
+        """Return the rows of a step, or a part of them."""
+        languages = self._at(step)
+        rows = part.rows_of(languages.batch_size)
+        first = step * languages.batch_size + rows.start
+        batch = languages.family.batch(len(rows), languages.length, languages.seed, start=first)
         return TokenBatch.from_arrays(batch.inputs, batch.targets)
 
+    def identity(self, step: int) -> str:
+        """Return which rows of which seed a step reads: enough to make them again."""
+        languages = self._at(step)
+        first = step * languages.batch_size
+        return f"rows {first} to {first + languages.batch_size - 1} of seed {languages.seed} of {languages.name}"
 
-@dataclass(frozen=True, kw_only=True)
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the options of every stage, and a digest of a row: a changed sampler is changed data."""
+        stages = [{"until_step": until_step, **_described(languages)} for until_step, languages in self._stages]
+        return {"kind": "languages", **_described(self._rest), "stages": stages}
+
+
+def _described(languages: _Languages) -> dict[str, Any]:
+    batch = languages.family.batch(1, languages.length, languages.seed)
+    row = batch.inputs.tobytes() + batch.targets.tobytes()
+    return {
+        "family": languages.family.name,
+        "options": {known.name: getattr(languages.family, known.name) for known in options_of(languages.family)},
+        "batch_size": languages.batch_size,
+        "length": languages.length,
+        "seed": languages.seed,
+        "first_row_sha256": hashlib.sha256(row).hexdigest(),
+    }
+
+
 class TextBatches:
     """Windows of a text, drawn with replacement from anywhere in its training part."""
 
-    text: ByteText
-    batch_size: int
-    seed: int
+    def __init__(self, *, text: ByteText, batch_size: int, seed: int) -> None:
+        self.n_tokens = text.n_tokens
+        self._text = text
+        self._batch_size = batch_size
+        self._seed = seed
 
-    @property
-    def n_tokens(self) -> int:
-        """How many ids there are."""
-        return self.text.n_tokens
+    def batch_size(self, step: int) -> int:
+        """Return how many rows a step has, all parts together."""
+        return self._batch_size
 
-    def __call__(self, step: int) -> TokenBatch:
-        """Return the rows of a step."""
-        return TokenBatch.from_arrays(*self.text.windows(batch_size=self.batch_size, seed=self.seed, step=step))
+    def __call__(self, step: int, part: Part = WHOLE) -> TokenBatch:
+        """Return the rows of a step, or a part of them."""
+        rows = part.rows_of(self._batch_size)
+        inputs, targets = self._text.windows(batch_size=self._batch_size, seed=self._seed, step=step)
+        return TokenBatch.from_arrays(inputs[rows.start : rows.stop], targets[rows.start : rows.stop])
+
+    def identity(self, step: int) -> str:
+        """Return which rows of which seed a step reads."""
+        first = step * self._batch_size
+        return f"rows {first} to {first + self._batch_size - 1} of seed {self._seed} of {self._text.source}"
+
+    def tokenizer_files(self) -> dict[str, bytes]:
+        """Return the files that make the tokenizer, for a checkpoint's folder."""
+        return {}
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the text's digest, and how rows are drawn from it."""
+        return {
+            "kind": "text",
+            "batch_size": self._batch_size,
+            "length": self._text.length,
+            "seed": self._seed,
+            "sha256": self._text.sha256,
+        }

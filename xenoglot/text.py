@@ -5,6 +5,7 @@ Byte b is id b + 1, because id 0 is MASK everywhere in the package: 257 ids, of 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -52,6 +53,8 @@ class ByteText:
                 f"of {length} tokens. Give more text, or shorter rows (--model.max_seq_len)."
             )
         self.length = length
+        self.source = source
+        self.sha256 = hashlib.sha256(content).hexdigest()
         self._bytes = np.frombuffer(content, np.uint8)
         self._n_training = len(content) - len(content) // HELD_OUT_PARTS
 
