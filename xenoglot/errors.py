@@ -4,6 +4,7 @@
 XenoglotError
 ├── OptionError        (ValueError)   an option has a value that is not allowed
 ├── UnknownNameError   (ValueError)   a name is not registered; suggests the nearest
+├── ConfigFileError    (ValueError)   a configuration file cannot be used; names the file and the line
 ├── DataError          (ValueError)   given tokens, text or files cannot be used as they are
 ├── OutputError        (OSError)      a file or folder could not be written; nothing half-written is left
 ├── DivergenceError    (ArithmeticError)  training met a number that is not finite; no step was made
@@ -18,6 +19,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "ConfigFileError",
     "DataError",
     "DivergenceError",
     "MissingExtraError",
@@ -66,11 +68,26 @@ class UnknownNameError(XenoglotError, ValueError):
     """
 
     def __init__(self, kind: str, got: str, known: Iterable[str], advice: str = "") -> None:
+        self.got = got
         names = sorted(known)
         nearest = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
         suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
         ending = f" {advice}" if advice else ""
         super().__init__(f"unknown {kind} {got!r}.{suggestion} Known: {', '.join(names)}.{ending}")
+
+
+class ConfigFileError(XenoglotError, ValueError):
+    """A configuration file cannot be read, or something in it is not allowed.
+
+    Example:
+        >>> raise ConfigFileError("run.yaml", "seed: got -1; allowed: a whole number, at least 0.", line=3)
+        Traceback (most recent call last):
+        xenoglot.errors.ConfigFileError: run.yaml, line 3: seed: got -1; allowed: a whole number, at least 0.
+    """
+
+    def __init__(self, path: object, problem: str, *, line: int | None = None) -> None:
+        place = "" if line is None else f", line {line}"
+        super().__init__(f"{path}{place}: {problem}")
 
 
 class DataError(XenoglotError, ValueError):
