@@ -1,55 +1,311 @@
-"""A checkpoint is a folder that is there whole or not at all.
+"""A checkpoint is a transaction: a folder that is there whole or not at all, and proves that it is whole.
 
-It is written beside its place under a temporary name, and renamed at the end. It is a native Llama model folder
-(`config.json`, `model.safetensors`) with `state/progress.json`: no pickle anywhere.
+```
+checkpoints/step_40/
+  config.json  model.safetensors  tokenizer.json ...   a native Llama folder, as other programs read it
+  state/training_state.safetensors                     the optimizer's tensors, and any others
+  state/training_state.json                            everything else: plain JSON values
+  manifest.json                                        every file's size and SHA-256; written last
+```
+
+It is filled under a hidden name, brought to the disk, and renamed. There is no pickle in it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-import shutil
-from collections.abc import Iterator
+import json
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
-from xenoglot.decoder import Decoder
-from xenoglot.errors import OutputError
-from xenoglot.tracking import write_json
+import safetensors.torch
+from torch import Tensor
 
-__all__ = ["save_checkpoint", "staged_folder"]
+from xenoglot.checkpoint_folders import (
+    CHECKPOINTS,
+    checkpoint_folder,
+    damage_of,
+    inspect_checkpoint,
+    is_save_due,
+    kept_steps,
+    saved_steps,
+    set_aside,
+    set_aside_before,
+    verify_checkpoint,
+)
+from xenoglot.config import CheckpointingConfig, ModelConfig
+from xenoglot.errors import DataError, OutputError, ResumeError
+from xenoglot.files import reason_of, write_whole
+from xenoglot.folders import clean_up, remove_folder, staged_folder
+from xenoglot.interchange import EMBEDDING, WEIGHTS_FILE, write_model_folder
+from xenoglot.manifest import write_manifest
+from xenoglot.run_lock import RunLock
+
+__all__ = ["Checkpoint", "Checkpoints", "RunLock", "TrainingState", "differences", "verify_checkpoint"]
+
+STATE_TENSORS = "state/training_state.safetensors"
+STATE_FACTS = "state/training_state.json"
+FIRST_SAVE = ".saved"
+"""Names a file of the run's folder that outlives its checkpoints: once there was one, there is no silent restart."""
 
 
-@contextlib.contextmanager
-def staged_folder(target: Path) -> Iterator[Path]:
-    """Give a temporary sibling folder that becomes ``target`` if the block ends well, and vanishes if not.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingState:
+    """What training needs to go on besides the model's weights.
 
-    Raises:
-        OutputError: If ``target`` is there already, or cannot be written.
+    Attributes:
+        tensors: By name; of the optimizer, say.
+        facts: Plain JSON values: numbers, texts, lists, and mappings with text keys.
     """
-    if target.exists():
-        raise OutputError(f"{target}: it is there already. Remove it, or choose another place.")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        temporary.rename(target)
-    except OutputError:
-        raise
-    except OSError as error:
-        raise OutputError(f"{target}: it cannot be written: {error.strerror}. Nothing half-written is left.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
 
 
-def save_checkpoint(run_folder: Path, step: int, model: Decoder) -> Path:
-    """Save the model after ``step`` steps to ``checkpoints/step_N`` of a run, and return that folder.
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A saved state of a run.
 
-    Raises:
-        OutputError: If it cannot be written; earlier checkpoints are untouched.
+    Attributes:
+        folder: Where it is: a native Llama model folder.
+        step: After how many steps it was saved.
     """
-    target = run_folder / "checkpoints" / f"step_{step}"
-    with staged_folder(target) as folder:
-        model.save_pretrained(folder)
-        (folder / "state").mkdir()
-        write_json(folder / "state" / "progress.json", {"step": step})
-    return target
+
+    folder: Path
+    step: int
+
+    def read(self) -> tuple[dict[str, Tensor], TrainingState]:
+        """Return the model's weights and the state, on the CPU; every byte is compared with the manifest.
+
+        Raises:
+            DataError: If anything is missing, torn or changed.
+        """
+        found = inspect_checkpoint(self.folder, keep={WEIGHTS_FILE, STATE_TENSORS, STATE_FACTS})
+        if found.damage:
+            raise DataError(f"{self.folder}: the checkpoint is damaged: {'; '.join(found.damage)}.")
+        stored = json.loads(found.contents[STATE_FACTS])
+        weights = _with_twins(safetensors.torch.load(found.contents[WEIGHTS_FILE]), stored["twins"]["weights"])
+        tensors = _with_twins(safetensors.torch.load(found.contents[STATE_TENSORS]), stored["twins"]["tensors"])
+        return weights, TrainingState(tensors=tensors, facts=stored["facts"])
+
+
+class Checkpoints:
+    """The checkpoints of one run, saved in the background one at a time.
+
+    As a context manager it first puts right what a process that died left half-written, and in the end waits for
+    what is being saved. Only one process at a time may save, look for the `latest`, or enter: the `RunLock`'s holder.
+
+    Args:
+        run_folder: The run's folder.
+        config: Which checkpoints are saved, how, and which are kept.
+    """
+
+    def __init__(self, run_folder: Path, config: CheckpointingConfig) -> None:
+        self._run_folder = run_folder
+        self._config = config
+        self._thread: threading.Thread | None = None
+        self._failure: Exception | None = None
+
+    def is_due(self, step: int) -> bool:
+        """Say whether a checkpoint is to be saved after ``step`` steps, not counting the run's last step."""
+        return is_save_due(self._config, step)
+
+    def save(
+        self,
+        step: int,
+        *,
+        config: ModelConfig,
+        weights: Mapping[str, Tensor],
+        state: TrainingState,
+        files: Mapping[str, bytes] = {},
+    ) -> Path:
+        """Save the state after ``step`` steps, and return the folder in which it is, or soon will be.
+
+        Tensors are copied before this returns, so that later steps cannot touch what is being written. A checkpoint of
+        that step that is there already is replaced. When the new one is on the disk, older ones go that are not kept.
+
+        Args:
+            step: How many steps were made.
+            config: The model's sizes.
+            weights: The model's state dict, whole, on any device.
+            state: What training needs besides.
+            files: Further files of a model folder, by name: a tokenizer's.
+
+        Raises:
+            OutputError: If this one cannot be written, or the one before could not be in the background; earlier
+                checkpoints are untouched, and nothing half-written is left.
+        """
+        self.wait()
+        weights, twin_weights = _without_twins(_embedding_first(weights))
+        tensors, twin_tensors = _without_twins(state.tensors)
+        twins = {"weights": twin_weights, "tensors": twin_tensors}
+        facts = f"{json.dumps({'facts': dict(state.facts), 'twins': twins}, indent=1)}\n".encode()
+
+        def write() -> None:
+            self._write(step, config, weights, tensors, {**files, STATE_FACTS: facts})
+
+        if self._config.save_in_background:
+            self._start(write)
+        else:
+            write()
+        return checkpoint_folder(self._run_folder, step)
+
+    def wait(self) -> None:
+        """Return when nothing is being written any more.
+
+        Raises:
+            OutputError: If what was being written could not be.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def latest(self) -> Checkpoint | None:
+        """Return the newest valid checkpoint, None if the run never had one.
+
+        One that is torn or changed is named on stderr, set aside under another name, and skipped.
+
+        Raises:
+            ResumeError: If the run had checkpoints and none of them is whole: it never starts again in silence.
+        """
+        self.wait()
+        for step in reversed(saved_steps(self._run_folder)):
+            folder = checkpoint_folder(self._run_folder, step)
+            damage = damage_of(folder)
+            if not damage:
+                return Checkpoint(folder=folder, step=step)
+            place = set_aside(folder)
+            _warn(f"{folder}: the checkpoint is damaged: {'; '.join(damage)}. It is set aside as {place.name}.")
+        had_some = (self._run_folder / FIRST_SAVE).exists() or set_aside_before(self._run_folder)
+        if had_some:
+            raise ResumeError(
+                f"{self._run_folder / CHECKPOINTS}: got no whole checkpoint, though the run saved some; allowed: at "
+                "least one. Put one back from a copy, or begin another run with another --checkpointing.run_name."
+            )
+        return None
+
+    def _start(self, write: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                write()
+            except Exception as error:
+                self._failure = error  # raised where the run can tell it: at the next save, or at wait
+
+        # No daemon: the interpreter does not end before the checkpoint is whole.
+        self._thread = threading.Thread(target=run, name="xenoglot-checkpoint")
+        self._thread.start()
+
+    def _write(
+        self,
+        step: int,
+        config: ModelConfig,
+        weights: Mapping[str, Tensor],
+        tensors: Mapping[str, Tensor],
+        files: Mapping[str, bytes],
+    ) -> None:
+        target = checkpoint_folder(self._run_folder, step)
+        try:
+            with staged_folder(target, replace=True) as folder:
+                write_model_folder(folder, config, weights)
+                (folder / STATE_TENSORS).parent.mkdir()
+                write_whole(folder / STATE_TENSORS, safetensors.torch.save(dict(tensors)))
+                for name, content in files.items():
+                    write_whole(folder / name, content)
+                write_manifest(folder, {"step": step})
+            if not (self._run_folder / FIRST_SAVE).exists():
+                write_whole(self._run_folder / FIRST_SAVE, f"{step}\n".encode())
+        except OSError as error:
+            raise OutputError(
+                f"{target}: the checkpoint cannot be written: {reason_of(error)}. Nothing half-written is left, and "
+                "earlier checkpoints are untouched: make room, and start the run again to go on from the newest."
+            ) from error
+        self._remove_what_is_not_kept()
+
+    def _remove_what_is_not_kept(self) -> None:
+        steps = saved_steps(self._run_folder)
+        for step in sorted(set(steps) - kept_steps(self._config, steps)):
+            remove_folder(checkpoint_folder(self._run_folder, step))
+
+    def __enter__(self) -> Self:
+        clean_up(self._run_folder / CHECKPOINTS)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.wait()
+        except OutputError as failure:
+            if kind is None:
+                raise
+            _warn(str(failure))  # what ended the run is what is raised
+
+
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name what is not the same in two nested mappings, one line for each value.
+
+    Args:
+        stored: What a checkpoint says.
+        now: What is the case now; sequences are compared with lists, as JSON keeps them.
+
+    Example:
+        >>> differences({"data": {"text": "a.txt", "rows": [1, 2]}}, {"data": {"text": "b.txt", "rows": (1, 2)}})
+        ["data.text: was 'a.txt', is 'b.txt'"]
+        >>> differences({"seed": 1}, {})
+        ['seed: was 1, is absent']
+    """
+    lines = []
+    for name in dict.fromkeys((*stored, *now)):
+        before, after = _plain(stored.get(name, _ABSENT)), _plain(now.get(name, _ABSENT))
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += [f"{name}.{line}" for line in differences(before, after)]
+        elif before != after or type(before) is not type(after):
+            lines.append(f"{name}: was {before!r}, is {after!r}")
+    return lines
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "absent"
+
+
+_ABSENT = _Absent()
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _without_twins(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Copy tensors to the CPU, each once; return the copies, and for every further name the one it is the same as."""
+    copies: dict[str, Tensor] = {}
+    twins: dict[str, str] = {}
+    first_names: dict[Any, str] = {}
+    for name, tensor in tensors.items():
+        place = (tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() and place in first_names:
+            twins[name] = first_names[place]
+            continue
+        first_names[place] = name
+        copies[name] = tensor.detach().to("cpu", copy=True).contiguous()
+    return copies, twins
+
+
+def _embedding_first(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put the name first under which a model folder stores the embedding, if it is the output matrix too."""
+    return {EMBEDDING: weights[EMBEDDING], **weights}
+
+
+def _with_twins(tensors: dict[str, Tensor], twins: Mapping[str, str]) -> dict[str, Tensor]:
+    return tensors | {name: tensors[first] for name, first in twins.items()}
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)

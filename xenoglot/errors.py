@@ -7,6 +7,7 @@ XenoglotError
 ├── ConfigFileError    (ValueError)   a configuration file cannot be used; names the file and the line
 ├── DataError          (ValueError)   given tokens, text or files cannot be used as they are
 ├── OutputError        (OSError)      a file or folder could not be written; nothing half-written is left
+├── ResumeError        (ValueError)   a run cannot go on from what it left; nothing of it is changed
 ├── DivergenceError    (ArithmeticError)  training met a number that is not finite; no step was made
 ├── MissingExtraError  (ImportError)  an optional package is not installed; names the extra
 └── OtherProcessError  (RuntimeError) another process of the run stopped, and says why itself
@@ -26,6 +27,7 @@ __all__ = [
     "OptionError",
     "OtherProcessError",
     "OutputError",
+    "ResumeError",
     "UnknownNameError",
     "XenoglotError",
 ]
@@ -54,8 +56,13 @@ class OptionError(XenoglotError, ValueError):
         self.option = option
         self.got = got
         self.allowed = allowed
+        self.advice = advice
         ending = f" {advice}" if advice else ""
         super().__init__(f"{option}: got {got!r}; allowed: {allowed}.{ending}")
+
+    def at(self, section: str) -> OptionError:
+        """Return the same complaint about an option of a section ("training.")."""
+        return OptionError(section + self.option, self.got, self.allowed, self.advice)
 
 
 class UnknownNameError(XenoglotError, ValueError):
@@ -96,6 +103,10 @@ class DataError(XenoglotError, ValueError):
 
 class OutputError(XenoglotError, OSError):
     """A file or folder could not be written; nothing half-written is left behind."""
+
+
+class ResumeError(XenoglotError, ValueError):
+    """A run cannot go on from what it left: nothing whole is left, or something that matters is another now."""
 
 
 class DivergenceError(XenoglotError, ArithmeticError):

@@ -23,9 +23,11 @@ from typing import BinaryIO, Self
 
 from xenoglot.errors import OutputError
 
-__all__ = ["StagedFiles"]
+__all__ = ["PARTIAL", "StagedFiles", "bring_to_disk", "reason_of", "write_whole"]
 
 BUFFER_BYTES = 1 << 18
+PARTIAL = ".partial"
+"""How the temporary names of what is not whole yet end."""
 
 
 class StagedFiles:
@@ -63,7 +65,7 @@ class StagedFiles:
             raise IsADirectoryError(None, "it is a folder; name a file in it", str(target))
         if target.exists() and not target.is_file():
             return open(target, "wb", buffering=BUFFER_BYTES)
-        temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.partial")
+        temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}{PARTIAL}")
         self._staged.append((temporary, target))  # before it exists, so that an interrupt cannot fall between
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
         file = open(temporary, "xb", buffering=BUFFER_BYTES)  # noqa: SIM115 - the caller closes it
@@ -92,11 +94,21 @@ class StagedFiles:
             except OSError as error:
                 raise _output_error(target, error) from error
         for folder in {target.parent for _, target in self._staged}:
-            _bring_to_disk(folder)
+            bring_to_disk(folder)
 
 
-def _bring_to_disk(folder: Path) -> None:
-    """Make the renames last through a power cut, where the system can: not every file system syncs a folder."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Write one file that appears under its name only when it is whole and on the disk.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with StagedFiles() as staged, staged.open(path) as file:
+        file.write(content)
+
+
+def bring_to_disk(folder: Path) -> None:
+    """Make a folder's new names last through a power cut, where the system can: not every file system syncs them."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -105,10 +117,22 @@ def _bring_to_disk(folder: Path) -> None:
             os.close(descriptor)
 
 
+def reason_of(error: OSError) -> str:
+    """Say in the system's words what went wrong, without the path, also where an `OutputError` told it on.
+
+    Example:
+        >>> reason_of(OSError(28, "No space left on device", "a.txt"))
+        'No space left on device'
+    """
+    if isinstance(error, OutputError) and isinstance(error.__cause__, OSError):
+        return reason_of(error.__cause__)
+    return error.strerror or str(error)
+
+
 def _output_error(path: str | os.PathLike[str], error: OSError) -> OutputError:
     if isinstance(error, OutputError):
         return error
-    reason = error.strerror or str(error)
+    reason = reason_of(error)
     if isinstance(error, FileNotFoundError):
         reason = f"the folder {str(Path(path).parent)!r} does not exist; create it first"
     return OutputError(f"cannot write {os.fspath(path)!r}: {reason}. Nothing half-written is left.")
