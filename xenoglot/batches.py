@@ -41,6 +41,10 @@ class TokenBatch:
         """Copy NumPy rows into tensors."""
         return cls(inputs_BT=torch.from_numpy(inputs).long(), targets_BT=torch.from_numpy(targets).long())
 
+    def to(self, device: torch.device) -> TokenBatch:
+        """Return the rows on a device; they are copied only if they are not there."""
+        return TokenBatch(inputs_BT=self.inputs_BT.to(device), targets_BT=self.targets_BT.to(device))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
