@@ -78,6 +78,11 @@ class Checkpoint:
     folder: Path
     step: int
 
+    def facts(self) -> dict[str, Any]:
+        """Return the facts of the state alone, of a checkpoint that is known to be whole."""
+        facts: dict[str, Any] = json.loads((self.folder / STATE_FACTS).read_bytes())["facts"]
+        return facts
+
     def read(self) -> tuple[dict[str, Tensor], TrainingState]:
         """Return the model's weights and the state, on the CPU; every byte is compared with the manifest.
 
