@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 
@@ -10,9 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from xenoglot import evaluations
+from xenoglot import evaluations, predictors
+from xenoglot.evaluations import measuring
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
+from xenoglot.languages.context_tree import ContextTreeSource
+from xenoglot.languages.markov import Markov
 from xenoglot.languages.metalm_v1 import MetaLMv1
+from xenoglot.languages.metalm_v2 import MetaLMv2
+from xenoglot.predictors.noisy_repeats import NoisyRepeats
 from xenoglot.rng import MAX_SEED, generator
 from xenoglot.text import ByteText
 
@@ -23,8 +29,12 @@ EVALUATION = FreshLanguages(family=FAMILY, length=24, n_languages=70)
 class Uniform(nn.Module):
     """Gives every target the same probability."""
 
+    def __init__(self, n_tokens=FAMILY.n_tokens):
+        super().__init__()
+        self.n_tokens = n_tokens
+
     def forward(self, input_ids):
-        return torch.zeros(*input_ids.shape, FAMILY.n_tokens)
+        return torch.zeros(*input_ids.shape, self.n_tokens)
 
 
 class Oracle(nn.Module):
@@ -116,6 +126,89 @@ def test_a_measured_model_stays_as_it_was():
     HeldOutText(text=ByteText(b"abcdefgh" * 40, length=4))(model, generator(0))
     assert model.training
     assert (model.table_VV.grad == 1).all()
+
+
+def test_references_are_the_predictors_that_suit_on_the_model_s_own_rows():
+    rows = EVALUATION.references(generator(5, "evaluation"))
+    batch = FAMILY.batch(70, 24, int(generator(5, "evaluation").integers(MAX_SEED, endpoint=True)), floor=True)
+    nats = NoisyRepeats(family=FAMILY).nats(batch.inputs, batch.targets)
+    assert {(row.slices["predictor"], row.slices["exactness"]) for row in rows} == {("unknown-elements", "near-exact")}
+    assert by_position(rows, "loss_nats") == pytest.approx(nats.mean(axis=0, dtype=np.float64))
+    assert by_position(rows, "floor_nats") == pytest.approx(batch.floor_nats.mean(axis=0, dtype=np.float64))
+    assert rows[-1].slices["summary"] == "learning in context"
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        (FAMILY, {"unknown-elements"}),
+        (Markov(vocab_size=4, order=1), {"dirichlet-markov"}),
+        (ContextTreeSource(vocab_size=3), {"context-tree-weighting"}),
+        (MetaLMv1(vocab_size=6), {"context-tree-weighting", "dirichlet-markov", "unknown-order-markov"}),
+        (MetaLMv2(vocab_size=6), {"context-tree-weighting", "dirichlet-markov", "unknown-order-markov"}),
+    ],
+)
+def test_bounds_are_drawn_only_where_nothing_better_is_known(family, expected):
+    suiting = predictors.references(family)
+    assert {predictor.name for predictor in suiting} == expected
+    assert len({predictor.exactness == "bound" for predictor in suiting}) == 1
+    assert {predictor.n_tokens for predictor in suiting} == {family.n_tokens}
+
+
+def test_samples_show_what_each_token_cost():
+    sample = EVALUATION.samples(Uniform(), generator(7, "samples"), 3)
+    batch = FAMILY.batch(3, 24, int(generator(7, "samples").integers(MAX_SEED, endpoint=True)), floor=True)
+    assert sample["of"] == "metalm-v1"
+    assert len(sample["rows"]) == 3
+    for row, inputs, targets, floor in zip(sample["rows"], batch.inputs, batch.targets, batch.floor_nats, strict=True):
+        assert ["_abcdef|".index(letter) for letter in row["read"]] == inputs[1:].tolist()
+        assert ["_abcdef|".index(letter) for letter in row["targets"]] == targets[:-1].tolist()
+        assert row["loss_nats"] == pytest.approx([math.log(8)] * 23, abs=1e-4)
+        assert row["floor_nats"] == pytest.approx(floor[:-1].tolist(), abs=1e-4)
+    assert json.loads(json.dumps(sample)) == sample
+
+
+def test_many_ids_are_written_as_numbers():
+    family = MetaLMv1(vocab_size=40, n_elements=2, element_length=4)
+    [row] = FreshLanguages(family=family, length=16, n_languages=2).samples(Uniform(41), generator(7, "s"), 1)["rows"]
+    assert {int(word) for word in row["targets"]} <= set(range(1, 41))
+
+
+def test_samples_of_a_text_are_its_characters():
+    text = ByteText("naïve café, ".encode() * 60, length=20)
+    sample = HeldOutText(text=text).samples(PairTable(), generator(0), 2)
+    for row in sample["rows"]:
+        assert len(row["targets"]) == len(row["loss_nats"]) == 20
+        assert "".join(row["targets"]).strip("\ufffd") in "naïve café, " * 3
+
+
+def test_bits_per_byte_are_nats_over_the_logarithm_of_two():
+    metrics = by_part(HeldOutText(text=ByteText(b"abcdefgh" * 40, length=4))(PairTable(), generator(0)))["whole"]
+    assert metrics["bits_per_byte"] == pytest.approx(metrics["loss_nats"] / math.log(2))
+    assert metrics["bits_per_byte_high"] == pytest.approx(metrics["loss_nats_high"] / math.log(2))
+
+
+def test_large_vocabularies_are_measured_a_few_rows_at_a_time(monkeypatch):
+    sizes = []
+
+    class Recorder(Uniform):
+        def forward(self, input_ids):
+            sizes.append(input_ids.numel() * 8)
+            return super().forward(input_ids)
+
+    monkeypatch.setattr(measuring, "LOGITS_AT_ONCE", 1000)
+    EVALUATION(Recorder(), generator(5, "evaluation"))
+    assert max(sizes) <= 1000
+    assert sum(sizes) == 70 * 24 * 8
+
+
+def test_a_model_in_half_precision_is_measured_in_full():
+    class Half(Uniform):
+        def forward(self, input_ids):
+            return super().forward(input_ids).bfloat16()
+
+    rows = EVALUATION(Half(), generator(5, "evaluation"))
+    assert by_part(rows)["whole"]["loss_nats"] == pytest.approx(math.log(8), abs=1e-6)
 
 
 def test_evaluations_are_found_by_name():

@@ -91,6 +91,11 @@ class ByteText:
         if whole < n_targets:
             yield ids[None, whole:-1], ids[None, whole + 1 :]
 
+    @staticmethod
+    def token_bytes(token: int) -> bytes:
+        """Return the byte that an id stands for; none for MASK."""
+        return bytes([token - 1]) if token else b""
+
 
 def _ids(content: Bytes) -> Tokens:
     return content.astype(np.int32) + 1

@@ -3,6 +3,8 @@
 ```python
 rows = evaluation(model, rng)
 rows[0].slices, rows[0].metrics      # {"tokens_read": 1}, {"loss_nats": 2.8, "floor_nats": 2.2, ...}
+evaluation.references(rng)           # the same of the best learners: no model is asked
+evaluation.samples(model, rng, 6)    # a few rows, token by token
 ```
 
 An evaluation draws from ``rng`` only, so the same generator measures two models on the same data. To add one, put a
@@ -11,6 +13,7 @@ file into ``xenoglot/evaluations/``: a class with a ``name`` and `__call__`.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,15 +33,17 @@ class Row:
 
     Attributes:
         slices: Which part of the data it is about, such as ``{"tokens_read": 17}``.
-        metrics: What was measured, under names that end in their unit, such as ``loss_nats``.
+        metrics: What was measured, under names that end in their unit, such as ``loss_nats``; nan if there is no
+            such number, as for the tokens that a model needs for what it never learns.
     """
 
     slices: Mapping[str, str | int]
     metrics: Mapping[str, float]
 
     def to_mapping(self) -> dict[str, dict[str, Any]]:
-        """Return the row as plain values, ready for JSON."""
-        return {"slices": dict(self.slices), "metrics": dict(self.metrics)}
+        """Return the row as plain values, ready for JSON, where nan is null."""
+        metrics = {name: None if math.isnan(value) else value for name, value in self.metrics.items()}
+        return {"slices": dict(self.slices), "metrics": metrics}
 
 
 class Evaluation(ABC):
@@ -55,3 +60,21 @@ class Evaluation(ABC):
             model: Maps ids [B, T] to logits [B, T, V].
             rng: Where the data is drawn from.
         """
+
+    def references(self, rng: np.random.Generator) -> list[Row]:
+        """Measure what the best learners could do on the same data; no rows where nobody knows.
+
+        Args:
+            rng: As for the model, in the same state, so that the data is the same.
+        """
+        return []
+
+    def samples(self, model: nn.Module, rng: np.random.Generator, n_rows: int) -> dict[str, Any]:
+        """Return a few rows of the data with what each token cost the model, as plain values; empty unless overridden.
+
+        Args:
+            model: As in `__call__`.
+            rng: Where the data is drawn from.
+            n_rows: How many rows.
+        """
+        return {}

@@ -1,36 +1,31 @@
-r"""Learning in context: how the loss falls as a model reads on, against the best possible predictor.
+"""Learning in context: how the loss falls as a model reads on, against the best possible predictor.
 
-A row "tokens_read = t" is about the prediction after reading t tokens; "part" rows are means over positions. Languages
-(or windows of a text) are independent draws, so with n of them each mean has the 95 % interval
-
-.. math::
-    \bar x \pm 1.96\, s / \sqrt n, \qquad s^2 = \frac{1}{n - 1} \sum_i (x_i - \bar x)^2
-
-where x_i is the mean over the row's positions within language i.
+Two yardsticks stand beside the model. The floor is the loss of one who knows the language. The reference predictors
+are the best learners who do not: what a model loses above them is what it failed to learn, and what they lose above
+the floor is what not knowing the language costs anybody.
 """
 
 from __future__ import annotations
 
+import codecs
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
-import torch
 from torch import nn
 
-from xenoglot.batches import TokenBatch
+from xenoglot import predictors
 from xenoglot.evaluations.base import Evaluation, Row
-from xenoglot.languages.base import Family, Floats, Tokens
-from xenoglot.objectives.autoregressive import token_losses
+from xenoglot.evaluations.by_position import learning_row, rows_by_position
+from xenoglot.evaluations.measuring import losses_nats
+from xenoglot.languages.base import MASK, Batch, Family, Floats, Tokens
 from xenoglot.rng import MAX_SEED
-from xenoglot.text import ByteText
 
-__all__ = ["FreshLanguages", "HeldOutText"]
+__all__ = ["FreshLanguages", "HeldOut", "HeldOutText"]
 
-ROWS_AT_ONCE = 64
-NORMAL_95 = 1.96
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +36,7 @@ class FreshLanguages(Evaluation):
         family: Whose languages.
         length: Tokens of a row.
         n_languages: How many, one row each.
+        epsilon_nats: How near to the floor counts as having learned the language; 0.1 unless given.
     """
 
     name: ClassVar[str] = "fresh-languages"
@@ -48,15 +44,74 @@ class FreshLanguages(Evaluation):
     family: Family
     length: int
     n_languages: int
+    epsilon_nats: float = 0.1
 
     def __call__(self, model: nn.Module, rng: np.random.Generator) -> list[Row]:
-        """Return a row for every position, the last quarter and the whole: loss, floor, and excess = loss - floor."""
+        """Return loss, floor, and excess = loss - floor for every position and part, then how fast it was learned."""
+        batch = self._draw(rng, self.n_languages)
+        losses = losses_nats(model, batch.inputs, batch.targets, self.family.n_tokens)
+        return self._rows(losses, batch, rng, {})
+
+    def references(self, rng: np.random.Generator) -> list[Row]:
+        """Return the same for the predictors that suit the family, with slices "predictor" and "exactness"."""
+        batch = self._draw(rng, self.n_languages)
+        rows: list[Row] = []
+        for predictor in predictors.references(self.family):
+            slices: dict[str, str | int] = {"predictor": predictor.name, "exactness": predictor.exactness}
+            losses = predictor.nats(batch.inputs, batch.targets).astype(np.float64)
+            rows += self._rows(losses, batch, rng, slices)
+        return rows
+
+    def samples(self, model: nn.Module, rng: np.random.Generator, n_rows: int) -> dict[str, Any]:
+        """Return fresh languages token by token: what was to be predicted, what was read next, loss and floor."""
+        batch = self._draw(rng, n_rows)
+        losses = losses_nats(model, batch.inputs, batch.targets, self.family.n_tokens)
+        spellings = _spellings(self.family)
+        rows = [
+            {
+                "name": f"language {row + 1}",
+                "targets": [spellings[token] for token in batch.targets[row, :-1]],
+                "read": [spellings[token] for token in batch.inputs[row, 1:]],
+                "loss_nats": [round(float(nats), 4) for nats in losses[row, :-1]],
+                "floor_nats": [round(float(nats), 4) for nats in batch.floor_nats[row, :-1]],
+            }
+            for row in range(n_rows)
+        ]
+        return {"of": self.family.name, "uniform_nats": self._uniform_nats, "rows": rows}
+
+    def _draw(self, rng: np.random.Generator, n_languages: int) -> Batch:
         seed = int(rng.integers(MAX_SEED, endpoint=True))
-        batch = self.family.batch(self.n_languages, self.length, seed, floor=True)
-        losses = _losses_nats(model, batch.inputs, batch.targets)
-        floor = batch.floor_nats.astype(np.float64)
-        nats = {"loss_nats": losses, "floor_nats": floor, "excess_nats": losses - floor}
-        return _rows_by_position(nats, {"uniform_nats": math.log(self.family.n_tokens - 1)})
+        return self.family.batch(n_languages, self.length, seed, floor=True)
+
+    @property
+    def _uniform_nats(self) -> float:
+        return math.log(self.family.n_tokens - 1)  # MASK is never a target
+
+    def _rows(
+        self, losses_NT: Floats, batch: Batch, rng: np.random.Generator, slices: dict[str, str | int]
+    ) -> list[Row]:
+        floor_NT = batch.floor_nats.astype(np.float64)
+        nats = {"loss_nats": losses_NT, "floor_nats": floor_NT, "excess_nats": losses_NT - floor_NT}
+        rows = rows_by_position(nats, {"uniform_nats": self._uniform_nats}, slices)
+        return [*rows, learning_row(losses_NT, nats["excess_nats"], self.epsilon_nats, rng, slices)]
+
+
+class HeldOut(Protocol):
+    """A text whose held-out part can be measured."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of a row, T."""
+
+    @property
+    def n_tokens(self) -> int:
+        """How many ids there are, V."""
+
+    def held_out_windows(self) -> Iterator[tuple[Tokens, Tokens]]:
+        """Cut the held-out part into inputs and targets [N, T], then the shorter rest [1, R] if there is one."""
+
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes that an id stands for; none for those that stand for no text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,48 +120,63 @@ class HeldOutText(Evaluation):
 
     name: ClassVar[str] = "held-out-text"
 
-    text: ByteText
+    text: HeldOut
 
     def __call__(self, model: nn.Module, rng: np.random.Generator) -> list[Row]:
-        """Return a row for every position, the last quarter and the whole, in nats a byte; nothing is drawn."""
-        windows = [_losses_nats(model, inputs, targets) for inputs, targets in self.text.held_out_windows()]
-        losses = np.full((sum(map(len, windows)), self.text.length), np.nan)
-        losses[: len(windows[0])] = windows[0]
-        for rest in windows[1:]:
-            losses[-1, : rest.shape[1]] = rest[0]
-        return _rows_by_position({"loss_nats": losses}, {"uniform_nats": math.log(self.text.n_tokens - 1)})
+        """Return the loss for every position and part, in nats a token, and for the whole in bits a byte too."""
+        windows = list(self.text.held_out_windows())
+        losses = np.full((sum(len(inputs) for inputs, _ in windows), self.text.length), np.nan)
+        first = 0
+        for inputs, targets in windows:
+            measured = losses_nats(model, inputs, targets, self.text.n_tokens)
+            losses[first : first + len(inputs), : inputs.shape[1]] = measured
+            first += len(inputs)
+        rows = rows_by_position({"loss_nats": losses}, {"uniform_nats": self._uniform_nats})
+        whole = rows[-1].metrics
+        bits_in_nats = self._tokens_per_byte([targets for _, targets in windows]) / math.log(2)
+        bits = {f"bits_per_byte{end}": whole[f"loss_nats{end}"] * bits_in_nats for end in ("", "_low", "_high")}
+        rows[-1] = Row(slices=rows[-1].slices, metrics={**whole, **bits})
+        return [*rows, learning_row(losses, None, math.nan, rng)]
 
-
-def _losses_nats(model: nn.Module, inputs: Tokens, targets: Tokens) -> Floats:
-    """Return the loss of every target, float64 [N, T], some rows at a time."""
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode():
-        parts = [
-            token_losses(model, TokenBatch.from_arrays(inputs[i : i + ROWS_AT_ONCE], targets[i : i + ROWS_AT_ONCE]))
-            for i in range(0, len(inputs), ROWS_AT_ONCE)
+    def samples(self, model: nn.Module, rng: np.random.Generator, n_rows: int) -> dict[str, Any]:
+        """Return rows of the held-out part token by token: the text and the loss."""
+        inputs, targets = next(iter(self.text.held_out_windows()))
+        chosen = np.sort(rng.choice(len(inputs), size=min(n_rows, len(inputs)), replace=False))
+        losses = losses_nats(model, inputs[chosen], targets[chosen], self.text.n_tokens)
+        rows = [
+            {
+                "name": f"held-out row {row + 1}",
+                "targets": self._pieces(targets[row]),
+                "loss_nats": [round(float(nats), 4) for nats in nats_T],
+            }
+            for row, nats_T in zip(chosen.tolist(), losses, strict=True)
         ]
-    model.train(was_training)
-    return torch.cat(parts).double().numpy()
+        return {"of": "held-out text", "uniform_nats": self._uniform_nats, "rows": rows}
+
+    @property
+    def _uniform_nats(self) -> float:
+        return math.log(self.text.n_tokens - 1)
+
+    def _tokens_per_byte(self, targets: list[Tokens]) -> float:
+        counts_V = np.sum([np.bincount(part.ravel(), minlength=self.text.n_tokens) for part in targets], axis=0)
+        n_bytes = sum(
+            int(counts_V[token]) * len(self.text.token_bytes(token)) for token in counts_V.nonzero()[0].tolist()
+        )
+        return int(counts_V.sum()) / n_bytes if n_bytes else math.nan
+
+    def _pieces(self, tokens: Tokens) -> list[str]:
+        """Return the text of each token; a character that several tokens share is written at the last of them."""
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        return [decoder.decode(self.text.token_bytes(token)) for token in tokens.tolist()]
 
 
-def _rows_by_position(nats: Mapping[str, Floats], constants: Mapping[str, float]) -> list[Row]:
-    """Summarise measurements [N, T], where nan means that a row ended before, by position and by part."""
-    length = next(iter(nats.values())).shape[1]
-    slices: list[tuple[dict[str, str | int], slice]] = [
-        ({"tokens_read": t + 1}, slice(t, t + 1)) for t in range(length)
-    ]
-    slices += [({"part": "last quarter"}, slice(3 * length // 4, None)), ({"part": "whole"}, slice(None))]
-    return [Row(slices=names, metrics={**_means(nats, positions), **constants}) for names, positions in slices]
-
-
-def _means(nats: Mapping[str, Floats], positions: slice) -> dict[str, float]:
-    metrics: dict[str, float] = {}
-    for name, values_NT in nats.items():
-        part = values_NT[:, positions]
-        counts_N = np.count_nonzero(~np.isnan(part), axis=1)
-        by_row = np.nansum(part, axis=1)[counts_N > 0] / counts_N[counts_N > 0]
-        mean = float(np.nansum(part) / counts_N.sum())
-        half_width = NORMAL_95 * float(by_row.std(ddof=1)) / math.sqrt(len(by_row))
-        metrics |= {name: mean, f"{name}_low": mean - half_width, f"{name}_high": mean + half_width}
-    return metrics
+def _spellings(family: Family) -> list[str]:
+    """Return how each id is written: letters if they are enough, else numbers."""
+    separator = getattr(family, "separator_id", None)
+    n_words = family.n_tokens - (1 if separator is None else 2)
+    words = list(LETTERS[:n_words]) if n_words <= len(LETTERS) else [str(word + 1) for word in range(n_words)]
+    spellings = ["_", *words]
+    if separator is not None:
+        spellings.insert(separator, "|")
+    assert spellings[MASK] == "_"
+    return spellings
