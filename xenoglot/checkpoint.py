@@ -27,6 +27,7 @@ from torch import Tensor
 
 from xenoglot.checkpoint_folders import (
     CHECKPOINTS,
+    FIRST_SAVE,
     checkpoint_folder,
     damage_of,
     inspect_checkpoint,
@@ -37,6 +38,7 @@ from xenoglot.checkpoint_folders import (
     set_aside_before,
     verify_checkpoint,
 )
+from xenoglot.comparing import differences
 from xenoglot.config import CheckpointingConfig, ModelConfig
 from xenoglot.errors import DataError, OutputError, ResumeError
 from xenoglot.files import reason_of, write_whole
@@ -49,8 +51,6 @@ __all__ = ["Checkpoint", "Checkpoints", "RunLock", "TrainingState", "differences
 
 STATE_TENSORS = "state/training_state.safetensors"
 STATE_FACTS = "state/training_state.json"
-FIRST_SAVE = ".saved"
-"""Names a file of the run's folder that outlives its checkpoints: once there was one, there is no silent restart."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -251,41 +251,6 @@ class Checkpoints:
             if kind is None:
                 raise
             _warn(str(failure))  # what ended the run is what is raised
-
-
-def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Name what is not the same in two nested mappings, one line for each value.
-
-    Args:
-        stored: What a checkpoint says.
-        now: What is the case now; sequences are compared with lists, as JSON keeps them.
-
-    Example:
-        >>> differences({"data": {"text": "a.txt", "rows": [1, 2]}}, {"data": {"text": "b.txt", "rows": (1, 2)}})
-        ["data.text: was 'a.txt', is 'b.txt'"]
-        >>> differences({"seed": 1}, {})
-        ['seed: was 1, is absent']
-    """
-    lines = []
-    for name in dict.fromkeys((*stored, *now)):
-        before, after = _plain(stored.get(name, _ABSENT)), _plain(now.get(name, _ABSENT))
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += [f"{name}.{line}" for line in differences(before, after)]
-        elif before != after or type(before) is not type(after):
-            lines.append(f"{name}: was {before!r}, is {after!r}")
-    return lines
-
-
-class _Absent:
-    def __repr__(self) -> str:
-        return "absent"
-
-
-_ABSENT = _Absent()
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _without_twins(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -16,6 +16,7 @@ from xenoglot.manifest import Inspection, inspect_folder
 
 __all__ = [
     "CHECKPOINTS",
+    "FIRST_SAVE",
     "checkpoint_folder",
     "damage_of",
     "inspect_checkpoint",
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 CHECKPOINTS = "checkpoints"
+FIRST_SAVE = ".saved"
+"""A file of the run's folder that outlives its checkpoints: once there was one, there is no silent restart."""
 NAME = re.compile(r"step_(0|[1-9][0-9]*)")
 SET_ASIDE_NAME = re.compile(r"step_(0|[1-9][0-9]*)\.corrupt-[1-9][0-9]*")
 
@@ -92,8 +95,7 @@ def verify_checkpoint(folder: Path) -> list[str]:
 
     A file that was added later is a fault here, although training can go on from such a checkpoint.
     """
-    inspection = inspect_checkpoint(folder)
-    return [*inspection.damage, *(f"{path} was added after it was saved" for path in inspection.strays)]
+    return inspect_checkpoint(folder).faults
 
 
 def set_aside(folder: Path) -> Path:

@@ -42,6 +42,11 @@ class Inspection:
     n_bytes: int = 0
     contents: Mapping[str, bytes] = field(default_factory=dict)
 
+    @property
+    def faults(self) -> list[str]:
+        """All in which the folder is not what its manifest says, a sentence each."""
+        return [*self.damage, *(f"{path} was added after the folder was finished" for path in self.strays)]
+
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write the manifest of all files that are in a folder now, and bring it to the disk.
