@@ -25,7 +25,7 @@ from xenoglot.commands.base import (
     spelled_as_declared,
     unknown_command,
 )
-from xenoglot.errors import XenoglotError
+from xenoglot.errors import OtherProcessError, XenoglotError
 
 __all__ = ["main"]
 
@@ -54,6 +54,8 @@ def main(words: Sequence[str] | None = None) -> int:
         exit_code = _run(given)
         sys.stdout.flush()  # here, where a pipe that was closed is no error
         return exit_code
+    except OtherProcessError:
+        return 2  # the one that it happened to says so
     except XenoglotError as error:
         print(f"xenoglot: {error}", file=sys.stderr)
         return 2

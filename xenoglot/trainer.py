@@ -1,195 +1,224 @@
-"""The loop: read a batch, measure, update; once in a while write down, evaluate, save.
+"""The loop: read a batch, update; once in a while write down, evaluate, save.
 
-Everything that a step draws is a function of (seed, step), so two runs of one configuration write the same metrics,
-bit for bit, on one machine with the same number of threads.
+Everything that a step draws is a function of (seed, step), so a run that was killed and resumed from its newest
+checkpoint writes the same metrics and weights as one that was not: on CPU bit for bit, with the same number of threads.
 """
 
 from __future__ import annotations
 
-import math
-import signal
-import threading
-import time
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Self
+from types import TracebackType
+from typing import Any, Self
 
-import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
-
-from xenoglot.batches import BatchSource
-from xenoglot.checkpoint import save_checkpoint
+from xenoglot.batches import BatchSource, Part, TokenBatch
+from xenoglot.checkpoint import Checkpoint, Checkpoints, TrainingState
 from xenoglot.config import RunConfig
 from xenoglot.decoder import Decoder
-from xenoglot.errors import DivergenceError
-from xenoglot.evaluations.base import Evaluation, Row
+from xenoglot.devices import Devices
+from xenoglot.evaluations.base import Evaluation
+from xenoglot.interrupts import Interrupts
+from xenoglot.learner import Learner, Update
 from xenoglot.objectives.base import Objective
-from xenoglot.optim import learning_rate, make_optimizer
+from xenoglot.progress import Progress
 from xenoglot.rng import generator
-from xenoglot.tracking import MetricsLog, write_json
+from xenoglot.tracking import MetricsLog, open_trackers, write_json
 
-__all__ = ["Outcome", "train"]
+__all__ = ["Outcome", "Run", "train"]
+
+FIRST_STEPS = 5
+"""Speed is measured after these: memory is being found and code compiled."""
 
 
-@dataclass(kw_only=True)
-class Outcome:
-    """What came of a run.
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a run is made of.
 
     Attributes:
-        steps: Updates that were made.
-        interrupted: Whether Ctrl-C ended it before its last step.
-        checkpoint: The last checkpoint's folder.
-        evaluations: The rows of every evaluation, by the number of updates before it.
-    """
-
-    steps: int = 0
-    interrupted: bool = False
-    checkpoint: Path | None = None
-    evaluations: dict[int, list[Row]] = field(default_factory=dict)
-
-
-def train(
-    config: RunConfig,
-    *,
-    model: Decoder,
-    batches: BatchSource,
-    objective: Objective,
-    evaluation: Evaluation,
-    folder: Path,
-) -> Outcome:
-    """Train a model, and leave metrics, results of evaluations and checkpoints in a run's folder.
-
-    Args:
-        config: The run's configuration.
+        config: Its configuration, with the final sizes of the model.
+        settings: The configuration as plain values, for trackers.
+        folder: Where it is kept; exists.
+        devices: On what it computes.
         model: Is changed in place.
         batches: Gives the rows of a step.
         objective: What is minimised.
-        evaluation: What is measured before the first step, every ``eval_every_n_steps``, and after the last.
-        folder: The run's folder, which exists.
+        evaluations: What is measured before the first step, every ``eval_every_n_steps``, and after the last.
+        identity: What each checkpoint remembers of the run, for whoever resumes from it.
+        files: What else each checkpoint's folder holds, such as a tokenizer.
+    """
+
+    config: RunConfig
+    folder: Path
+    devices: Devices
+    model: Decoder
+    batches: BatchSource
+    objective: Objective
+    evaluations: Sequence[Evaluation]
+    settings: Mapping[str, Any]
+    identity: Mapping[str, Any]
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        steps: Updates that were made in all, those before it was resumed included.
+        interrupted_by: The signal that ended it before its last step, or None.
+    """
+
+    steps: int
+    interrupted_by: int | None
+
+
+def train(run: Run, checkpoints: Checkpoints, *, resumed_from: Checkpoint | None = None) -> Outcome:
+    """Train to the last step, or until asked to stop.
+
+    Args:
+        run: What to train on what; metrics, evaluations and checkpoints are left in its folder.
+        checkpoints: Those of the run's folder.
+        resumed_from: The one that the run goes on from; it begins anew if None.
 
     Raises:
-        DivergenceError: If the loss or a gradient is not finite; the model is as before that step.
+        DivergenceError: If the loss or the gradient is not finite; the model is as before that step.
         OutputError: If something cannot be written.
     """
-    training, seed = config.training, config.training.seed
-    optimizer = make_optimizer(model, training.optimization)
-    outcome, is_last = Outcome(), False
+    config, devices, n_steps = run.config, run.devices, run.config.training.max_steps
+    learner = Learner(config.training, devices=devices, model=run.model, objective=run.objective)
+    step = _restore(learner, resumed_from) if resumed_from else 0
 
     def is_due(every_n_steps: int) -> bool:
-        return is_last or outcome.steps % every_n_steps == 0
+        return step % every_n_steps == 0 or step == n_steps
 
-    def evaluate() -> None:
-        rows = evaluation(model, generator(seed, "evaluation"))  # the same draw each time: only the model differs
-        outcome.evaluations[outcome.steps] = rows
-        content = {"step": outcome.steps, "rows": [row.to_mapping() for row in rows]}
-        write_json(folder / "eval_results" / f"step_{outcome.steps}.json", content)
-
-    (folder / "eval_results").mkdir(exist_ok=True)
     with (
-        MetricsLog(folder / "metrics.jsonl") as log,
-        _Progress(training.max_steps) as progress,
-        _Interrupt() as interrupt,
+        Interrupts() as interrupts,
+        _Written(run, after_step=step) as written,
+        Progress(n_steps, start_step=step, is_quiet=not devices.is_main) as progress,
+        _Upcoming(run, first=step) as upcoming,
     ):
-        evaluate()
-        while not is_last:
-            step, started = outcome.steps, time.perf_counter()
-            batch = batches(step)
-            rate = learning_rate(training.optimization, step, training.max_steps)
-            result = objective(model, batch, generator(seed, "objective", step))
-            loss_nats = _finite(result.loss, "loss", step)
-            gradient_norm = _update(model, optimizer, result.loss, rate, training.optimization.gradient_clip_norm, step)
-            outcome.steps += 1
-            is_last = outcome.steps == training.max_steps or interrupt.requested  # one look: what ends is also saved
-            tokens_per_second = batch.inputs_BT.numel() / (time.perf_counter() - started)
-
-            progress.show(outcome.steps, loss_nats, tokens_per_second)
+        if step == 0:
+            written.evaluation(step)
+        while step < n_steps:
+            update = learner.update(step, upcoming.parts(step), identity=run.batches.identity(step))
+            step += 1
+            written.count(update)
+            progress.show(step, loss_nats=update.metrics["loss_nats"], tokens_per_second=update.tokens_per_second)
             if is_due(config.monitoring.logging.log_every_n_steps):
-                metrics = {name: value.item() for name, value in result.metrics.items()}
-                metrics |= {"gradient_norm": gradient_norm, "lr": rate, "tokens_per_second": tokens_per_second}
-                log.write(outcome.steps, metrics)
-            if is_due(config.checkpointing.save_every_n_steps):
-                outcome.checkpoint = save_checkpoint(folder, outcome.steps, model)
+                written.metrics(step, update)
             if is_due(config.evaluation.eval_every_n_steps):
-                evaluate()
-    outcome.interrupted = outcome.steps < training.max_steps
-    return outcome
+                written.evaluation(step)
+            # After the evaluation: whoever resumes from this checkpoint will not make that one again.
+            is_asked_to_stop = devices.any(interrupts.requested is not None)
+            if checkpoints.is_due(step) or step == n_steps or is_asked_to_stop:
+                _save(step, run, learner, checkpoints)
+            if is_asked_to_stop:
+                break
+        devices.on_main(checkpoints.wait)
+    return Outcome(steps=step, interrupted_by=interrupts.requested if step < n_steps else None)
 
 
-def _update(
-    model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, rate: float, clip_norm: float, step: int
-) -> float:
-    """Change the parameters by one step, and return the gradient's norm before clipping."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    gradient_norm = _finite(nn.utils.clip_grad_norm_(model.parameters(), clip_norm), "gradient's norm", step)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    optimizer.step()
-    return gradient_norm
+def _restore(learner: Learner, checkpoint: Checkpoint) -> int:
+    """Go back to a checkpoint, and return how many steps it is after."""
+    weights, state = checkpoint.read()
+    learner.restore(weights, state.tensors)
+    return checkpoint.step
 
 
-def _finite(value: Tensor, name: str, step: int) -> float:
-    number = value.item()
-    if not math.isfinite(number):
-        raise DivergenceError(
-            f"step {step + 1}: the {name} is {number}; allowed: a finite number. The step was not made. "
-            "Try a lower learning rate (--training.optimization.lr) or a longer warm-up "
-            "(--training.optimization.lr_warmup_steps)."
+def _save(step: int, run: Run, learner: Learner, checkpoints: Checkpoints) -> None:
+    """Save all that the rest of the run is a function of; its place in the data follows from the step."""
+    weights, remembered = learner.state()  # by all processes: each has a part of what is cut up
+    state = TrainingState(tensors=remembered, facts={"step": step, **run.identity})
+    run.devices.on_main(
+        lambda: checkpoints.save(step, config=run.config.model, weights=weights, state=state, files=run.files)
+    )
+
+
+class _Upcoming:
+    """The rows of the next step, made while this one is being learned from."""
+
+    def __init__(self, run: Run, *, first: int) -> None:
+        n_parts = run.config.training.optimization.gradient_accumulation_steps
+        self._numbers = [
+            Part(index=run.devices.index * n_parts + number, count=run.devices.count * n_parts)
+            for number in range(n_parts)
+        ]
+        self._batches, self._n_steps = run.batches, run.config.training.max_steps
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="upcoming-rows")
+        self._next = self._begin(first)
+
+    def parts(self, step: int) -> list[TokenBatch]:
+        """Return this process's parts of a step, which is one after the last that was asked for."""
+        parts = self._next.result()
+        self._next = self._begin(step + 1)
+        return parts
+
+    def _begin(self, step: int) -> Future[list[TokenBatch]]:
+        return self._worker.submit(
+            lambda: [self._batches(step, part) for part in self._numbers if step < self._n_steps]
         )
-    return number
-
-
-class _Interrupt:
-    """Turns the first Ctrl-C into a request, so that no step is cut in two; the second one acts at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def _request(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, self._earlier)
 
     def __enter__(self) -> Self:
-        self._earlier = signal.getsignal(signal.SIGINT)
-        self._is_ours = threading.current_thread() is threading.main_thread()  # no other thread may set handlers
-        if self._is_ours:
-            signal.signal(signal.SIGINT, self._request)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._is_ours:
-            signal.signal(signal.SIGINT, self._earlier)
+        self._worker.shutdown()
 
 
-class _Progress:
-    """A live line on stderr with step, loss, speed and time to go; nothing where stderr is no terminal."""
+class _Written:
+    """What the main process writes down while training: metrics, and results of evaluations.
 
-    def __init__(self, max_steps: int) -> None:
-        console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-            BarColumn(),
-            TextColumn("loss {task.fields[loss]} nats  {task.fields[speed]} tokens/s "),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("train", total=max_steps, loss="-", speed="-")
+    A run that goes on after a step writes everything after it once more.
+    """
 
-    def show(self, steps: int, loss_nats: float, tokens_per_second: float) -> None:
-        self._bar.update(self._task, completed=steps, loss=f"{loss_nats:.3f}", speed=f"{tokens_per_second:,.0f}")
+    def __init__(self, run: Run, *, after_step: int) -> None:
+        self._run, self._sinks = run, contextlib.ExitStack()
+        self._n_tokens, self._seconds, self._n_updates = 0, 0.0, 0
+        if run.devices.is_main:
+            self._log = self._sinks.enter_context(MetricsLog(run.folder / "metrics.jsonl", after_step=after_step))
+            monitoring = run.config.monitoring
+            self._trackers = self._sinks.enter_context(
+                open_trackers(monitoring, run.folder, run.folder.name, run.settings)
+            )
 
     def __enter__(self) -> Self:
-        self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._sinks.close()
+
+    def count(self, update: Update) -> None:
+        """Take an update into the account of speed."""
+        self._n_updates += 1
+        if self._n_updates > FIRST_STEPS:
+            self._n_tokens += update.n_tokens
+            self._seconds += update.seconds
+
+    def metrics(self, step: int, update: Update) -> None:
+        """Write the metrics of a step, and the speed of all since the last time."""
+        speed = self._n_tokens / self._seconds if self._seconds else update.tokens_per_second
+        self._n_tokens, self._seconds = 0, 0.0
+        if self._run.devices.is_main:
+            metrics = {**update.metrics, "tokens_per_second": speed}
+            self._log.write(step, metrics)
+            self._trackers.write(step, metrics)
+
+    def evaluation(self, step: int) -> None:
+        """Measure the model, by all processes since each may have a part of it, and write the rows."""
+        run = self._run
+        with run.devices.evaluating():
+            # The same draw each time, so that between steps only the model differs.
+            rows = [
+                row
+                for each in run.evaluations
+                for row in each(run.model, generator(run.config.training.seed, "evaluation"))
+            ]
+        content = {"step": step, "rows": [row.to_mapping() for row in rows]}
+        run.devices.on_main(lambda: write_json(run.folder / "eval_results" / f"step_{step}.json", content))

@@ -1,0 +1,63 @@
+"""What a configuration says is learned: the rows of training, and what the model is measured on, which never meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from xenoglot.batches import BatchSource, LanguageBatches, Stage, TextBatches
+from xenoglot.config import RunConfig
+from xenoglot.evaluations.base import Evaluation
+from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
+from xenoglot.languages import Family
+from xenoglot.rng import derive
+from xenoglot.text import ByteText
+
+__all__ = ["LearningData", "open_data"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningData:
+    """What training reads and what the model is measured on.
+
+    Attributes:
+        batches: The rows of each step.
+        evaluations: What the model is measured on.
+        files: A tokenizer, as the files that belong into a model's folder.
+    """
+
+    batches: BatchSource
+    evaluations: Sequence[Evaluation]
+    files: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def open_data(config: RunConfig) -> LearningData:
+    """Open what is learned; a text is tokenized, once.
+
+    Raises:
+        DataError: If a file cannot be used.
+    """
+    seed = derive(config.training.seed, "train")
+    if config.languages is not None:
+        return _languages(config, config.languages, seed)
+    text = ByteText.read(str(config.data.text), length=config.model.max_seq_len)
+    batches = TextBatches(text=text, batch_size=config.data.dataloader.batch_size, seed=seed)
+    return LearningData(batches=batches, evaluations=[HeldOutText(text=text)])
+
+
+def _languages(config: RunConfig, family: Family, seed: int) -> LearningData:
+    batch_size, length = config.data.dataloader.batch_size, config.model.max_seq_len
+    stages = tuple(
+        Stage(
+            until_step=stage.until_step,
+            family=config.family_of(stage),
+            length=min(stage.length or length, length),
+            batch_size=stage.batch_size or batch_size,
+        )
+        for stage in (config.curriculum if config.data.easy_start else ())
+    )
+    return LearningData(
+        batches=LanguageBatches(family=family, batch_size=batch_size, length=length, seed=seed, stages=stages),
+        evaluations=[FreshLanguages(family=family, length=length, n_languages=config.evaluation.n_languages)],
+    )

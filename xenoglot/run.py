@@ -1,0 +1,182 @@
+"""From a configuration to a finished run: its folder, its data and model, training, pictures and the report.
+
+```python
+finished = xenoglot.run.start(xenoglot.config.default_config())
+```
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import functools
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from xenoglot.checkpoint import Checkpoint, Checkpoints
+from xenoglot.config import RunConfig, to_mapping, with_overrides
+from xenoglot.config.files import write_config
+from xenoglot.decoder import Decoder
+from xenoglot.devices import Devices
+from xenoglot.errors import OptionError, OutputError
+from xenoglot.evaluations.base import Row
+from xenoglot.figures import draw_loss_by_position
+from xenoglot.learning_data import LearningData, open_data
+from xenoglot.objectives.autoregressive import Autoregressive
+from xenoglot.resuming import check_identity, identity_of
+from xenoglot.rng import derive, generator
+from xenoglot.run_lock import RunLock
+from xenoglot.tracking import environment, write_json
+from xenoglot.trainer import Outcome, Run, train
+
+__all__ = ["Finished", "start"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """What came of a run.
+
+    Attributes:
+        folder: The run's folder.
+        config: Its configuration, with the final sizes of the model.
+        outcome: How it ended.
+        evaluations: The rows of all its evaluations, by the steps made before.
+        is_main: Whether this is the process, of those that made the run, which speaks to the user.
+    """
+
+    folder: Path
+    config: RunConfig
+    outcome: Outcome
+    evaluations: Mapping[int, Sequence[Row]]
+    is_main: bool
+
+
+def start(config: RunConfig) -> Finished:
+    """Make a run, or go on with the one of that name from its newest valid checkpoint.
+
+    Args:
+        config: Everything that the run depends on.
+
+    Raises:
+        OutputError: If the folder cannot be written, another process is writing it, or there is such a run already and
+            ``checkpointing.auto_resume`` is off.
+        ResumeError: If the run was begun with other options that matter.
+    """
+    devices = Devices(config.training.fabric, deterministic=config.training.deterministic)
+    data = devices.on_main(lambda: open_data(config)) or open_data(config)  # what is prepared, one process prepares
+    config = _fitted(config, data, devices)
+    folder = _folder(config, devices)
+    with contextlib.ExitStack() as held:
+        checkpoints = Checkpoints(folder, config.checkpointing)
+        devices.on_main(lambda: held.enter_context(_held(folder, config)))
+        devices.on_main(lambda: held.enter_context(checkpoints))
+        run = _assembled(config, folder, devices, data)
+        newest = devices.on_main(lambda: _taken_up(run, checkpoints))
+        outcome = train(run, checkpoints, resumed_from=devices.fabric.broadcast(newest))
+        devices.on_main(lambda: _finish(run, outcome))
+    return Finished(
+        folder=folder,
+        config=config,
+        outcome=outcome,
+        evaluations=_evaluations(folder),
+        is_main=devices.is_main,
+    )
+
+
+def _fitted(config: RunConfig, data: LearningData, devices: Devices) -> RunConfig:
+    """Give the model as many ids as the data has, unless it was told to have more; check that rows can be shared."""
+    n_tokens, vocab_size = data.batches.n_tokens, config.model.vocab_size
+    if vocab_size is not None and vocab_size < n_tokens:
+        raise OptionError("model.vocab_size", vocab_size, f"at least the {n_tokens} ids of the data, or none")
+    n_parts = devices.count * config.training.optimization.gradient_accumulation_steps
+    for size in {data.batches.batch_size(step) for step in _first_steps(config)}:
+        if size % n_parts:
+            raise OptionError(
+                "data.dataloader.batch_size",
+                size,
+                f"a multiple of {n_parts}: {devices.count} devices times gradient_accumulation_steps",
+            )
+    return with_overrides(config, {"model.vocab_size": vocab_size or n_tokens})
+
+
+def _first_steps(config: RunConfig) -> Sequence[int]:
+    """Return a step of each stage of the curriculum, and one after all of them."""
+    return [0, *(stage.until_step for stage in config.curriculum)]
+
+
+def _folder(config: RunConfig, devices: Devices) -> Path:
+    name = config.checkpointing.run_name or dt.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return Path(config.checkpointing.runs_dir) / devices.fabric.broadcast(name)
+
+
+@contextlib.contextmanager
+def _held(folder: Path, config: RunConfig) -> Iterator[None]:
+    """Hold a run's folder, and make it if it is not there, so that no other process writes it meanwhile."""
+    if folder.exists() and not config.checkpointing.auto_resume:
+        raise OutputError(
+            f"{folder}: there is a run already. Choose another --checkpointing.run_name, or go on with it: "
+            "--checkpointing.auto_resume true."
+        )
+    try:
+        (folder / "eval_results").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: the run's folder cannot be made: {error.strerror}.") from error
+    with RunLock(folder):
+        yield
+
+
+def _assembled(config: RunConfig, folder: Path, devices: Devices, data: LearningData) -> Run:
+    weights_rng = torch.Generator().manual_seed(derive(config.training.seed, "initial-weights"))
+    return Run(
+        config=config,
+        settings=to_mapping(config),
+        folder=folder,
+        devices=devices,
+        model=Decoder(config.model, weights_rng),
+        batches=data.batches,
+        objective=Autoregressive(),
+        evaluations=data.evaluations,
+        identity=identity_of(config, data.batches),
+        files=data.files,
+    )
+
+
+def _taken_up(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:
+    """Return the checkpoint that the run goes on from; write down what it depends on from here."""
+    newest = checkpoints.latest()
+    n_parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    task = f"{run.folder}: {n_parameters:,} parameters, {run.config.training.max_steps:,} steps"
+    if newest is not None:
+        check_identity(newest.facts(), run.identity, step=newest.step)
+        task += f", from step {newest.step:,} on"
+    write_config(run.folder / "config.yaml", run.config)
+    write_json(run.folder / "environment.json", environment())
+    print(f"{task}, on {run.devices}", file=sys.stderr)
+    return newest
+
+
+def _finish(run: Run, outcome: Outcome) -> None:
+    """Measure the best learners once, on the rows that the model was measured on, and draw what came of the run."""
+    results = run.folder / "eval_results"
+    if outcome.interrupted_by is None and run.config.evaluation.reference_predictors:
+        rng_of = functools.partial(generator, run.config.training.seed, "evaluation")
+        references = [row.to_mapping() for each in run.evaluations for row in each.references(rng_of())]
+        write_json(results / "references.json", {"rows": references})
+    what, unit = ("a text", "byte") if run.config.languages is None else ("brand-new languages", "token")
+    draw_loss_by_position(
+        _evaluations(run.folder), run.folder / "in_context.png", title=f"Reading {what}: loss by position", per=unit
+    )
+
+
+def _evaluations(folder: Path) -> dict[int, list[Row]]:
+    """Read the results of all evaluations by step."""
+    paths = {int(path.stem.removeprefix("step_")): path for path in (folder / "eval_results").glob("step_*.json")}
+    return {
+        step: [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+        for step, path in sorted(paths.items())
+    }
