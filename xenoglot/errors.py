@@ -75,9 +75,12 @@ class UnknownNameError(XenoglotError, ValueError):
     """
 
     def __init__(self, kind: str, got: str, known: Iterable[str], advice: str = "") -> None:
+        self.kind = kind
         self.got = got
         names = sorted(known)
-        nearest = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
+        shared = got.rpartition(".")[0] + "."  # the section of an option: it says nothing about which of them is near
+        by_end = {name.removeprefix(shared): name for name in names}
+        nearest = [by_end[end] for end in difflib.get_close_matches(got.removeprefix(shared), by_end, n=1, cutoff=0.5)]
         suggestion = f" Did you mean {nearest[0]!r}?" if nearest else ""
         ending = f" {advice}" if advice else ""
         super().__init__(f"unknown {kind} {got!r}.{suggestion} Known: {', '.join(names)}.{ending}")

@@ -1,6 +1,8 @@
 """A run's configuration: strict, typed, and the same in Python, YAML and flags."""
 
-from xenoglot.config.mappings import default_config, from_mapping, options_by_path, to_mapping, with_overrides
+from xenoglot.config.files import read_config, write_config
+from xenoglot.config.layers import default_config, resolve, with_overrides
+from xenoglot.config.mappings import from_mapping, options_by_path, to_mapping
 from xenoglot.config.sections import (
     CheckpointingConfig,
     DataConfig,
@@ -40,6 +42,9 @@ __all__ = [
     "default_config",
     "from_mapping",
     "options_by_path",
+    "read_config",
+    "resolve",
     "to_mapping",
     "with_overrides",
+    "write_config",
 ]

@@ -346,16 +346,12 @@ class RunConfig:
     monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
 
     def __post_init__(self) -> None:
-        given = [*self.data.sources, *(["languages"] if self.languages is not None else [])]
-        if len(given) != 1:
-            raise OptionError("data", given, "one thing to learn: a text, samples, a dataset, or else languages")
-        ends = [stage.until_step for stage in self.curriculum]
-        if self.languages is None and ends:
-            raise OptionError("curriculum", ends, "nothing where no languages are drawn")
-        if sorted(set(ends)) != ends:
-            raise OptionError("curriculum", ends, "stages whose until_step grows from one to the next")
-        for stage in self.curriculum:
-            self.family_of(stage)
+        self._check_what_is_learned()
+        self._check_curriculum()
+        self._check_parts()
+        longest, wanted = self.model.max_seq_len, self.evaluation.paloma.max_length
+        if wanted is not None and wanted > longest:
+            raise OptionError("evaluation.paloma.max_length", wanted, f"at most model.max_seq_len, {longest}, or none")
 
     def family_of(self, stage: StageConfig) -> Family:
         """Return the family of a stage: the run's own, with the stage's options.
@@ -365,13 +361,44 @@ class RunConfig:
             OptionError: If a value is not allowed, or the stage would have ids that the run has not.
         """
         own = typing.cast(Family, self.languages)
-        declared = {f"languages.{known.name}": known for known in options_of(own)}
+        place = f"curriculum.{self.curriculum.index(stage)}.languages"
+        declared = {f"{place}.{known.name}": known for known in options_of(own)}
         for name, value in stage.languages.items():
-            path = f"languages.{name}"
+            path = f"{place}.{name}"
             if path not in declared:
                 raise UnknownNameError("option", path, declared)
             dataclasses.replace(declared[path], name=path).check(value)
         family = dataclasses.replace(own, **stage.languages)
         if family.n_tokens > own.n_tokens:
-            raise OptionError("curriculum", dict(stage.languages), f"at most the run's own {own.n_tokens} ids")
+            raise OptionError(place, dict(stage.languages), f"at most the run's own {own.n_tokens} ids")
         return family
+
+    def _check_what_is_learned(self) -> None:
+        given = [*self.data.sources, *(["languages"] if self.languages is not None else [])]
+        if len(given) != 1:
+            raise OptionError("data", given, "one thing to learn: a text, samples, a dataset, or else languages")
+        if self.languages is None and self.data.n_languages is not None:
+            raise OptionError("data.n_languages", self.data.n_languages, "none where no languages are drawn")
+        if given[0] in ("languages", "data.samples") and self.data.tokenizer.name is not None:
+            raise OptionError("data.tokenizer.name", self.data.tokenizer.name, "none where no text is learned")
+
+    def _check_curriculum(self) -> None:
+        ends = [stage.until_step for stage in self.curriculum]
+        if self.languages is None and ends:
+            raise OptionError("curriculum", ends, "nothing where no languages are drawn")
+        if sorted(set(ends)) != ends:
+            raise OptionError("curriculum", ends, "stages whose until_step grows from one to the next")
+        for stage in self.curriculum:
+            self.family_of(stage)
+
+    def _check_parts(self) -> None:
+        """A step's rows are shared evenly by all devices, and by the parts that each reads one after the other."""
+        fabric, n_parts = self.training.fabric, self.training.optimization.gradient_accumulation_steps
+        n_parts *= fabric.num_nodes * fabric.num_devices
+        sizes = {"data.dataloader.batch_size": self.data.dataloader.batch_size}
+        for number, stage in enumerate(self.curriculum):
+            sizes[f"curriculum.{number}.batch_size"] = stage.batch_size or n_parts
+        for path, size in sizes.items():
+            if size % n_parts:
+                allowed = f"a multiple of {n_parts}, which is gradient_accumulation_steps x num_devices x num_nodes"
+                raise OptionError(path, size, allowed)
