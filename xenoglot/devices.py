@@ -8,6 +8,7 @@ goes through `Devices.on_main`, so that its failure ends all of them with one me
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -53,6 +54,7 @@ class Devices:
         if deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what makes cuBLAS repeat itself
             torch.use_deterministic_algorithms(True)
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its news are not about the run
         self.fabric = Fabric(
             accelerator=accelerator,
             devices=n_devices,
@@ -189,7 +191,7 @@ def _strategy(asked: str, n_processes: int) -> Strategy | str:
     if n_processes == 1:
         return "auto"
     # The decoder's buffers are tables that never change, so they need not be sent round before every step.
-    return DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DDPStrategy(forward_sync_buffers=False, gradient_as_bucket_view=True)
 
 
 def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
