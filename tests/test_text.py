@@ -1,14 +1,21 @@
-"""The user's text: split, windows and errors, against slices of the bytes themselves."""
+"""The user's text: split, windows and errors, against slices of the tokens themselves."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xenoglot.corpus.text_files import TextFiles
 from xenoglot.errors import DataError
-from xenoglot.text import ByteText
+from xenoglot.text import MOST_HELD_OUT_TOKENS, ByteText, Text, read_text
+
+
+def some_text(tokens: np.ndarray, length: int) -> Text:
+    return Text(tokens, n_tokens=int(tokens.max()) + 1, length=length, source="made", sha256="", tokenizer=None)
 
 
 @settings(max_examples=25, deadline=None)
@@ -25,46 +32,80 @@ def test_every_held_out_byte_is_a_target_once_after_the_byte_before_it(size, len
     assert all(rows.shape[1] < length for rows, _ in windows[1:])
 
 
+def test_of_a_large_held_out_part_rows_at_equal_distances_are_read():
+    length, size = 64, 25 * MOST_HELD_OUT_TOKENS
+    [(inputs, targets)] = some_text(np.arange(size, dtype=np.uint32), length).held_out_windows()
+    assert inputs.size == MOST_HELD_OUT_TOKENS
+    np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
+    starts = inputs[:, 0]
+    assert starts[0] == size - size // 10 - 1
+    assert starts[-1] > size - size // 20
+    assert set(np.diff(starts).tolist()) <= {2 * length, 3 * length}
+
+
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**62), step=st.integers(0, 10**9))
-def test_windows_are_pieces_of_the_training_part_only(seed, step):
-    content = bytes(range(100)) + bytes(range(100))  # the last 20 bytes are held out
-    text = ByteText(content, length=6)
-    inputs, targets = text.windows(batch_size=5, seed=seed, step=step)
-    for row, answers in zip(inputs, targets, strict=True):
-        piece = bytes([*(row - 1), answers[-1] - 1])
-        assert piece in content[:180]
-        assert bytes((answers - 1).astype(np.uint8)) == piece[1:]
-    again, _ = text.windows(batch_size=5, seed=seed, step=step)
-    other, _ = text.windows(batch_size=5, seed=seed, step=step + 1)
-    assert (again == inputs).all()
-    assert other.shape == inputs.shape
+@given(size=st.integers(160, 1000), length=st.integers(1, 8), seed=st.integers(0, 2**62), epoch=st.integers(0, 10**9))
+def test_an_epoch_reads_disjoint_windows_that_cover_the_training_part_but_for_its_edges(size, length, seed, epoch):
+    text = some_text(np.arange(size), length)
+    n_training = size - size // 10
+    n_windows = (n_training - length) // length
+    inputs, targets = text.rows(np.arange(n_windows) + epoch * n_windows, seed)
+    np.testing.assert_array_equal(targets, inputs + 1)
+    ids = np.sort(inputs.ravel())
+    np.testing.assert_array_equal(ids, np.arange(n_windows * length) + ids[0])
+    assert targets.max() < n_training
+    assert n_training - len(ids) <= 2 * length
 
 
-def test_windows_reach_both_ends_of_the_training_part():
-    text = ByteText(bytes(range(60)), length=3)  # 54 bytes are for training
-    starts = {int(text.windows(batch_size=1, seed=0, step=step)[0][0, 0]) - 1 for step in range(900)}
-    assert starts == set(range(51))
+def test_epochs_have_orders_and_cuts_of_their_own_and_together_reach_everything():
+    text = some_text(np.arange(300), 7)
+    n_windows = (270 - 7) // 7
+    inputs, targets = text.rows(range(60 * n_windows), 5)
+    epochs = inputs[:, 0].reshape(60, n_windows)
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 60
+    assert len(set(epochs.min(axis=1).tolist())) > 7
+    assert set(inputs.ravel().tolist()) == set(range(269))
+    assert set(targets.ravel().tolist()) == set(range(1, 270))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**62), first=st.integers(0, 10**12))
+def test_a_row_is_the_same_whatever_it_is_asked_with(seed, first):
+    text = ByteText(bytes(range(200)), length=6)
+    inputs, targets = text.rows(range(first, first + 40), seed)
+    for row in (0, 17, 39):
+        alone = text.rows([first + row], seed)
+        np.testing.assert_array_equal(alone[0][0], inputs[row])
+        np.testing.assert_array_equal(alone[1][0], targets[row])
 
 
 def test_any_file_will_do(tmp_path):
-    path = tmp_path / "noise.bin"
-    path.write_bytes(bytes(range(256)))
-    inputs, _ = ByteText.read(path, length=4).windows(batch_size=64, seed=0, step=0)
-    assert inputs.min() >= 1
-    assert inputs.max() <= ByteText.n_tokens - 1
+    content = bytes(range(256))
+    (tmp_path / "noise.bin").write_bytes(content)
+    text = read_text(TextFiles(tmp_path / "noise.bin"), length=4, cache_dir=tmp_path / "cache")
+    [(inputs, _), *_] = text.held_out_windows()
+    assert text.n_tokens == 257
+    assert text.unit == "byte"
+    assert inputs[0].tolist() == [content[230] + 1, content[231] + 1, content[232] + 1, content[233] + 1]
+    assert b"".join(map(text.token_bytes, inputs[0].tolist())) == content[230:234]
+    np.testing.assert_array_equal(text.rows(range(9), 3)[0], ByteText(content, length=4).rows(range(9), 3)[0])
+    assert text.sha256 == ByteText(content, length=4).sha256
 
 
-def test_files_that_cannot_be_used_are_named(tmp_path):
+def test_files_that_cannot_be_used_are_named(tmp_path: Path):
+    def read(name: str) -> Text:
+        return read_text(TextFiles(tmp_path / name), length=4, cache_dir=tmp_path / "cache")
+
     with pytest.raises(DataError, match=r"absent\.txt.*No such file"):
-        ByteText.read(tmp_path / "absent.txt", length=4)
-    with pytest.raises(DataError, match="directory"):
-        ByteText.read(tmp_path, length=4)
+        read("absent.txt")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(DataError, match="folder without text"):
+        read("folder")
     (tmp_path / "empty.txt").write_bytes(b"")
     with pytest.raises(DataError, match=r"empty\.txt: got an empty file"):
-        ByteText.read(tmp_path / "empty.txt", length=4)
+        read("empty.txt")
     (tmp_path / "short.txt").write_bytes(b"x" * 79)
     with pytest.raises(DataError, match="got 79 bytes; allowed: at least 80 bytes"):
-        ByteText.read(tmp_path / "short.txt", length=4)
+        read("short.txt")
     (tmp_path / "enough.txt").write_bytes(b"x" * 80)
-    assert len(list(ByteText.read(tmp_path / "enough.txt", length=4).held_out_windows())) == 1
+    assert len(list(read("enough.txt").held_out_windows())) == 1

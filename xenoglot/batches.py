@@ -9,6 +9,7 @@ Shapes: B rows, T tokens.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from xenoglot.errors import OptionError
 from xenoglot.languages.base import Family, Tokens
 from xenoglot.options import options_of
 from xenoglot.rng import derive
-from xenoglot.text import ByteText
+from xenoglot.text import Text
 
 __all__ = ["WHOLE", "BatchSource", "LanguageBatches", "Part", "Stage", "TextBatches", "TokenBatch"]
 
@@ -221,9 +222,17 @@ def _described(languages: _Languages) -> dict[str, Any]:
 
 
 class TextBatches:
-    """Windows of a text, drawn with replacement from anywhere in its training part."""
+    """Windows of a text: every epoch cuts its training part anew and goes through the windows in a random order.
 
-    def __init__(self, *, text: ByteText, batch_size: int, seed: int) -> None:
+    Step s holds the seed's rows s B, s B + 1, ..., s B + B - 1; an epoch may end within a step.
+
+    Args:
+        text: What is read.
+        batch_size: Rows of a step, B.
+        seed: 0 to 2^63 - 1.
+    """
+
+    def __init__(self, *, text: Text, batch_size: int, seed: int) -> None:
         self.n_tokens = text.n_tokens
         self._text = text
         self._batch_size = batch_size
@@ -235,25 +244,24 @@ class TextBatches:
 
     def __call__(self, step: int, part: Part = WHOLE) -> TokenBatch:
         """Return the rows of a step, or a part of them."""
-        rows = part.rows_of(self._batch_size)
-        inputs, targets = self._text.windows(batch_size=self._batch_size, seed=self._seed, step=step)
-        return TokenBatch.from_arrays(inputs[rows.start : rows.stop], targets[rows.start : rows.stop])
+        first, rows = step * self._batch_size, part.rows_of(self._batch_size)
+        return TokenBatch.from_arrays(*self._text.rows(range(first + rows.start, first + rows.stop), self._seed))
 
     def identity(self, step: int) -> str:
-        """Return which rows of which seed a step reads."""
+        """Return which rows a step reads, counted on through the epochs."""
         first = step * self._batch_size
         return f"rows {first} to {first + self._batch_size - 1} of seed {self._seed} of {self._text.source}"
 
-    def tokenizer_files(self) -> dict[str, bytes]:
-        """Return the files that make the tokenizer, for a checkpoint's folder."""
-        return {}
+    def tokenizer_files(self) -> Mapping[str, bytes]:
+        """Return ``tokenizer.json`` and ``tokenizer_config.json``, for a checkpoint's folder; nothing without them."""
+        return self._text.tokenizer_files()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the text's digest, and how rows are drawn from it."""
+        """Return the tokens' digest, and how rows are made of them."""
         return {
             "kind": "text",
+            "tokens_sha256": self._text.sha256,
             "batch_size": self._batch_size,
             "length": self._text.length,
             "seed": self._seed,
-            "sha256": self._text.sha256,
         }

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 
 from xenoglot.batches import BatchSource, LanguageBatches, Stage, TextBatches
 from xenoglot.config import RunConfig
+from xenoglot.config.sections import DataConfig
+from xenoglot.corpus.base import Corpus
+from xenoglot.corpus.columns import open_dataset
+from xenoglot.corpus.text_files import TextFiles
 from xenoglot.evaluations.base import Evaluation
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
 from xenoglot.languages import Family
 from xenoglot.rng import derive
-from xenoglot.text import ByteText
+from xenoglot.text import read_text
 
 __all__ = ["LearningData", "open_data"]
 
@@ -41,9 +46,22 @@ def open_data(config: RunConfig) -> LearningData:
     seed = derive(config.training.seed, "train")
     if config.languages is not None:
         return _languages(config, config.languages, seed)
-    text = ByteText.read(str(config.data.text), length=config.model.max_seq_len)
+    text = read_text(
+        _corpus(config.data),
+        length=config.model.max_seq_len,
+        cache_dir=config.data.cache_dir or Path(config.checkpointing.runs_dir) / ".tokens",
+        tokenizer=config.data.tokenizer.name,
+        vocab_size=config.data.tokenizer.vocab_size,
+    )
     batches = TextBatches(text=text, batch_size=config.data.dataloader.batch_size, seed=seed)
-    return LearningData(batches=batches, evaluations=[HeldOutText(text=text)])
+    return LearningData(batches=batches, evaluations=[HeldOutText(text=text)], files=batches.tokenizer_files())
+
+
+def _corpus(data: DataConfig) -> Corpus:
+    if data.text is not None:
+        return TextFiles(data.text)
+    dataset = data.dataset
+    return open_dataset(str(dataset.name), subset=dataset.subset, split=dataset.split, column=dataset.column)
 
 
 def _languages(config: RunConfig, family: Family, seed: int) -> LearningData:
