@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from xenoglot.config import ModelConfig, OptimizationConfig
 from xenoglot.decoder import Decoder
-from xenoglot.optim import decay_groups, learning_rate, make_optimizer
+from xenoglot.optim import decay_groups, learning_rate, make_optimizers
 
 MODEL = ModelConfig(d_model=16, n_layers=1, activation_hidden_dim=16, max_seq_len=8, vocab_size=7)
 
@@ -21,7 +21,7 @@ MODEL = ModelConfig(d_model=16, n_layers=1, activation_hidden_dim=16, max_seq_le
     warmup=st.integers(0, 50),
     n_steps=st.integers(1, 80),
     final=st.floats(0, 1),
-    scheduler=st.sampled_from(["cosine", "linear"]),
+    scheduler=st.sampled_from(["cosine", "linear", "constant", "linear_with_warmup"]),
 )
 def test_the_rate_rises_to_its_peak_then_falls_to_its_end(warmup, n_steps, final, scheduler):
     config = OptimizationConfig(lr=0.5, lr_warmup_steps=warmup, lr_final_ratio=final, lr_scheduler=scheduler)
@@ -59,10 +59,36 @@ def test_the_first_step_moves_by_the_rate_and_the_decay():
     # AdamW's first step with bias correction is lr * sign(g) (eps apart), after shrinking by lr * decay.
     decoder = Decoder(MODEL)
     before = {name: weight.detach().clone() for name, weight in decoder.named_parameters()}
-    optimizer = make_optimizer(decoder, OptimizationConfig(lr=0.01, weight_decay=0.5))
+    [optimizer] = make_optimizers(decoder, OptimizationConfig(lr=0.01, weight_decay=0.5))
     for weight in decoder.parameters():
         weight.grad = torch.full_like(weight, 3.0)
     optimizer.step()
     for name, weight in decoder.named_parameters():
         kept = 1.0 if "norm" in name or "embed" in name else 1 - 0.01 * 0.5
         torch.testing.assert_close(weight.detach(), kept * before[name] - 0.01, atol=1e-6, rtol=0)
+
+
+def test_muon_steps_along_the_nearest_orthogonal_matrix_inside_the_layers_only():
+    decoder = Decoder(MODEL)
+    before = {name: weight.detach().clone() for name, weight in decoder.named_parameters()}
+    muon, adamw = make_optimizers(decoder, OptimizationConfig(optimizer="muon", muon_lr=0.1, weight_decay=0.0))
+    rng = torch.Generator().manual_seed(0)
+    for weight in decoder.parameters():
+        weight.grad = torch.randn(weight.shape, generator=rng)
+        if weight.ndim == 2:  # singular values from 0.5 to 2: the iterations lift tiny ones only part of the way
+            left, values, right = torch.linalg.svd(weight.grad, full_matrices=False)
+            weight.grad = left @ torch.diag(torch.linspace(0.5, 2, len(values))) @ right
+    muon.step()
+    moved = {name: before[name] - weight.detach() for name, weight in decoder.named_parameters()}
+    for name, difference in moved.items():
+        if ".layers." in name and "norm" not in name:
+            # Five Newton-Schulz iterations bring every singular value near to 1, not to it (Jordan et al. 2024).
+            values = torch.linalg.svdvals(difference / 0.1) / max(1, difference.shape[0] / difference.shape[1]) ** 0.5
+            assert values.min() > 0.5
+            assert values.max() < 1.5
+        else:
+            assert not difference.any()
+    owned = {
+        id(weight) for optimizer in (muon, adamw) for group in optimizer.param_groups for weight in group["params"]
+    }
+    assert owned == {id(weight) for weight in decoder.parameters()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+import yaml
 
 from xenoglot import cli
 from xenoglot.decoder import Decoder
@@ -30,15 +33,16 @@ def train(tmp_path, *words: str, name: str = "a") -> int:
 def test_a_run_on_languages_leaves_everything_it_says(tmp_path, capsys):
     assert train(tmp_path, "--languages.n_elements", "3", "--training.max-steps=5") == 0
     folder = tmp_path / "runs" / "a"
-    assert sorted(path.name for path in folder.iterdir()) == [
+    visible = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    assert visible == [
         "checkpoints",
-        "config.json",
+        "config.yaml",
         "environment.json",
         "eval_results",
         "in_context.png",
         "metrics.jsonl",
     ]
-    config = json.loads((folder / "config.json").read_text())
+    config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["languages"]["family"] == "metalm-v1"
     assert config["languages"]["n_elements"] == 3
     assert (config["training"]["max_steps"], config["model"]["vocab_size"]) == (5, 18)
@@ -69,7 +73,7 @@ def test_a_run_on_text_measures_the_held_out_tenth(tmp_path, capsys):
         (["--training.max_steps", "some"], "training.max_steps: got 'some'"),
         (["--languages.family", "markof"], "Did you mean 'markov'"),
         (["--languages.order", "3"], "unknown option '--languages.order'"),
-        (["--text", "book.txt", "--languages.family", "v1"], "nothing beside --text"),
+        (["--text", "book.txt", "--languages.family", "v1"], "one thing to learn"),
         (["--model.d_model", "17"], "d_model: got 17"),
         (["--model.vocab_size", "9"], "model.vocab_size: got 9; allowed: at least the 18 ids"),
         (["--checkpointing.run_name", "../up"], "run_name"),
@@ -84,12 +88,65 @@ def test_what_cannot_be_done_is_said_in_one_line_and_leaves_nothing(tmp_path, ca
     assert not (tmp_path / "runs").exists()
 
 
+def files_of(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "environment.json" and not path.name.startswith(".")
+    }
+
+
 def test_an_earlier_run_is_never_overwritten(tmp_path, capsys):
     assert train(tmp_path) == 0
-    before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()}
-    assert train(tmp_path) == 2
+    before = files_of(tmp_path / "runs")
+    assert train(tmp_path, "--checkpointing.auto_resume", "false") == 2
     assert "there is a run already" in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()} == before
+    assert train(tmp_path, "--model.d_model", "32", "--training.seed", "3") == 2
+    complaint = capsys.readouterr().err
+    assert "model.d_model: was 16, is 32; training.seed: was 0, is 3" in complaint
+    assert files_of(tmp_path / "runs") == before
+
+
+def test_a_finished_run_is_finished(tmp_path, capsys):
+    assert train(tmp_path) == 0
+    first, before = capsys.readouterr().out, files_of(tmp_path / "runs")
+    assert train(tmp_path) == 0
+    assert capsys.readouterr().out == first
+    assert files_of(tmp_path / "runs") == before
+
+
+def test_rows_that_cannot_be_shared_equally_are_refused(tmp_path, capsys):
+    assert train(tmp_path, "--training.optimization.gradient_accumulation_steps", "3") == 2
+    assert "batch_size: got 2; allowed: a multiple of 3" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def last_line(folder):
+    return json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_take_one_process_s_steps_and_go_on_from_them(tmp_path, strategy):
+    """Runs of one and of two processes are saved by one and resumed on two, and the other way round."""
+    words = ["--data.dataloader.batch_size", "4", "--checkpointing.save_every_n_steps", "2"]
+    words += ["--evaluation.reference_predictors", "false"]
+    assert train(tmp_path, *words, name="one") == 0
+    one = last_line(tmp_path / "runs" / "one")
+    two = ["--training.fabric.num_devices", "2", "--training.fabric.strategy", strategy]
+    shutil.copytree(tmp_path / "runs" / "one", tmp_path / "runs" / "one-then-two")
+    shutil.rmtree(tmp_path / "runs" / "one-then-two" / "checkpoints" / "step_4")
+    for name in ("two", "one-then-two"):
+        where = ["--checkpointing.runs_dir", str(tmp_path / "runs"), "--checkpointing.run_name", name]
+        command = [sys.executable, "-m", "xenoglot", "train", *TINY, *where, *words, *two]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+    shutil.rmtree(tmp_path / "runs" / "two" / "checkpoints" / "step_4")
+    again = last_line(tmp_path / "runs" / "two")
+    assert train(tmp_path, *words, name="two") == 0
+    for line in (last_line(tmp_path / "runs" / "two"), last_line(tmp_path / "runs" / "one-then-two"), again):
+        for metric in ("step", "loss_nats", "gradient_norm", "lr"):
+            assert line[metric] == pytest.approx(one[metric], abs=1e-5)
 
 
 def test_help_lists_the_options_of_the_family_that_is_named(capsys):
@@ -100,8 +157,9 @@ def test_help_lists_the_options_of_the_family_that_is_named(capsys):
     assert "--training.optimization.lr " in printed
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name == "nt", reason="needs POSIX signals")
-def test_ctrl_c_ends_a_run_with_a_checkpoint_and_130(tmp_path):
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_run_with_a_checkpoint_and_its_number(tmp_path, number, exit_code):
     words = ["train", *TINY, "--training.max_steps", "1000000", "--checkpointing.run_name", "a"]
     words += ["--evaluation.eval_every_n_steps", "1000000", "--checkpointing.save_every_n_steps", "1000000"]
     process = subprocess.Popen(
@@ -115,9 +173,9 @@ def test_ctrl_c_ends_a_run_with_a_checkpoint_and_130(tmp_path):
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text()):
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     printed, complaints = process.communicate(timeout=60)
-    assert process.returncode == 130, complaints
-    assert "interrupted after" in printed
+    assert process.returncode == exit_code, complaints
+    assert re.search(r"interrupted after [\d,]+ of 1,000,000 steps, which are saved", printed)
     assert len(list((tmp_path / "runs" / "a" / "checkpoints").iterdir())) == 1
     assert complaints.count("\n") == 1  # where the run is; no progress line, for stderr is no terminal

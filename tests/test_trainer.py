@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from xenoglot.batches import LanguageBatches, TextBatches, TokenBatch
-from xenoglot.config import default_config, with_overrides
+from xenoglot.batches import WHOLE, LanguageBatches, TextBatches, TokenBatch
+from xenoglot.checkpoint import Checkpoints
+from xenoglot.config import RunConfig, default_config, with_overrides
 from xenoglot.decoder import Decoder
-from xenoglot.errors import DivergenceError
+from xenoglot.devices import Devices
+from xenoglot.errors import DivergenceError, ResumeError
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
 from xenoglot.objectives.autoregressive import Autoregressive
 from xenoglot.objectives.base import Objective, Result
+from xenoglot.resuming import check_identity, identity_of
 from xenoglot.rng import derive
 from xenoglot.text import ByteText
-from xenoglot.trainer import train
+from xenoglot.trainer import Run, train
 
 TINY = {
     "data.dataloader.batch_size": 4,
@@ -47,8 +50,18 @@ class OneBatch:
     batch: TokenBatch
     n_tokens: int
 
-    def __call__(self, step):
-        return self.batch
+    def __call__(self, step, part=WHOLE):
+        rows = slice(part.rows_of(4).start, part.rows_of(4).stop)
+        return TokenBatch(inputs_BT=self.batch.inputs_BT[rows], targets_BT=self.batch.targets_BT[rows])
+
+    def batch_size(self, step):
+        return 4
+
+    def identity(self, step):
+        return "the one batch"
+
+    def fingerprint(self):
+        return {}
 
 
 class Hooked(Autoregressive):
@@ -63,19 +76,46 @@ class Hooked(Autoregressive):
         return self.hook(result) if self.calls == self.at_step + 1 else result
 
 
-def run(folder, objective: Objective | None = None, batches=None, **overrides):
-    config = with_overrides(default_config(), TINY | {key.replace("__", "."): overrides[key] for key in overrides})
+def configured(**overrides) -> RunConfig:
+    return with_overrides(default_config(), TINY | {key.replace("__", "."): overrides[key] for key in overrides})
+
+
+def run(folder, objective: Objective | None = None, batches=None, evaluations=None, **overrides):
+    """Begin a run in a folder, or go on with it."""
+    config = configured(**overrides)
     length = config.model.max_seq_len
-    model = Decoder(config.model)
-    seed = derive(config.training.seed, "train")
     batches = batches or LanguageBatches(
-        family=config.languages, batch_size=config.data.dataloader.batch_size, length=length, seed=seed
+        family=config.languages,
+        batch_size=config.data.dataloader.batch_size,
+        length=length,
+        seed=derive(config.training.seed, "train"),
     )
-    evaluation = FreshLanguages(family=config.languages, length=length, n_languages=config.evaluation.n_languages)
-    folder.mkdir(exist_ok=True)
-    objective = objective or Autoregressive()
-    outcome = train(config, model=model, batches=batches, objective=objective, evaluation=evaluation, folder=folder)
+    fresh = FreshLanguages(family=config.languages, length=length, n_languages=config.evaluation.n_languages)
+    model = Decoder(config.model)
+    (folder / "eval_results").mkdir(parents=True, exist_ok=True)
+    assembled = Run(
+        config=config,
+        settings={},
+        folder=folder,
+        devices=Devices(config.training.fabric),
+        model=model,
+        batches=batches,
+        objective=objective or Autoregressive(),
+        evaluations=[fresh] if evaluations is None else evaluations,
+        identity=identity_of(config, batches),
+        files={},
+    )
+    with Checkpoints(folder, config.checkpointing) as checkpoints:
+        outcome = train(assembled, checkpoints, resumed_from=checkpoints.latest())
     return model, outcome
+
+
+def evaluation_of(folder, step):
+    return json.loads((folder / "eval_results" / f"step_{step}.json").read_text())["rows"]
+
+
+def steps_saved(folder):
+    return sorted(int(path.name.removeprefix("step_")) for path in (folder / "checkpoints").iterdir())
 
 
 def metrics_of(folder):
@@ -85,17 +125,15 @@ def metrics_of(folder):
 
 def test_a_run_leaves_metrics_results_and_checkpoints(tmp_path):
     model, outcome = run(tmp_path)
-    assert (outcome.steps, outcome.interrupted) == (6, False)
+    assert (outcome.steps, outcome.interrupted_by) == (6, None)
     assert [line["step"] for line in metrics_of(tmp_path)] == [2, 4, 6]
     assert set(metrics_of(tmp_path)[0]) == {"step", "loss_nats", "gradient_norm", "lr"}
     assert sorted(path.name for path in (tmp_path / "eval_results").iterdir()) == [
         f"step_{step}.json" for step in (0, 4, 6)
     ]
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_4", "step_6"]
-    stored = json.loads((tmp_path / "eval_results" / "step_6.json").read_text())
-    assert stored["rows"] == [row.to_mapping() for row in outcome.evaluations[6]]
-    assert stored["rows"][0]["slices"] == {"tokens_read": 1}
-    again = Decoder.from_pretrained(outcome.checkpoint).state_dict()
+    assert steps_saved(tmp_path) == [4, 6]
+    assert evaluation_of(tmp_path, 6)[0]["slices"] == {"tokens_read": 1}
+    again = Decoder.from_pretrained(tmp_path / "checkpoints" / "step_6").state_dict()
     assert all(torch.equal(again[name], weight) for name, weight in model.state_dict().items())
 
 
@@ -164,11 +202,11 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path, bad):
             seen.append((model, {name: weight.clone() for name, weight in model.state_dict().items()}))
             return super().__call__(model, batch, rng)
 
-    with pytest.raises(DivergenceError, match=r"step 4: the loss is (nan|inf).*lower learning rate"):
+    with pytest.raises(DivergenceError, match=r"step 4: the loss is (nan|inf).*rows 12 to 15.*lower learning rate"):
         run(tmp_path, Watching(3, hook), checkpointing__save_every_n_steps=1)
     model, before = seen[3]
     assert all(torch.equal(before[name], weight) for name, weight in model.state_dict().items())
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step_1", "step_2", "step_3"]
+    assert steps_saved(tmp_path) == [1, 2, 3]
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path):
@@ -180,20 +218,33 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(tmp_path):
         run(tmp_path, Hooked(0, hook))
 
 
-def test_ctrl_c_finishes_the_step_and_saves(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_and_saves_and_the_run_can_go_on(tmp_path, number):
     def hook(result):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         return result
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     _, outcome = run(tmp_path / "cut", Hooked(2, hook))
-    assert signal.getsignal(signal.SIGINT) is before
-    assert (outcome.steps, outcome.interrupted) == (3, True)
-    assert [path.name for path in (tmp_path / "cut" / "checkpoints").iterdir()] == ["step_3"]
-    assert 3 in outcome.evaluations
-    run(tmp_path / "whole", checkpointing__save_every_n_steps=3)
-    saved = (tmp_path / name / "checkpoints" / "step_3" / "model.safetensors" for name in ("cut", "whole"))
-    assert len({path.read_bytes() for path in saved}) == 1
+    assert signal.getsignal(number) is before
+    assert (outcome.steps, outcome.interrupted_by) == (3, number)
+    assert steps_saved(tmp_path / "cut") == [3]
+    _, outcome = run(tmp_path / "cut")
+    assert (outcome.steps, outcome.interrupted_by) == (6, None)
+    run(tmp_path / "whole")
+    assert_same_runs(tmp_path / "cut", tmp_path / "whole")
+
+
+def assert_same_runs(first, second):
+    """All that two runs left of their last step is the same, bit for bit."""
+    assert metrics_of(first) == metrics_of(second)
+    for name in ("model.safetensors", "state/training_state.safetensors", "state/training_state.json"):
+        one, other = (folder / "checkpoints" / "step_6" / name for folder in (first, second))
+        assert one.read_bytes() == other.read_bytes()
+    results = [sorted((folder / "eval_results").iterdir()) for folder in (first, second)]
+    assert [[path.read_bytes() for path in paths] for paths in results[:1]] == [
+        [path.read_bytes() for path in paths] for paths in results[1:]
+    ]
 
 
 def test_ctrl_c_while_measuring_loses_nothing(tmp_path, monkeypatch):
@@ -206,8 +257,72 @@ def test_ctrl_c_while_measuring_loses_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(FreshLanguages, "__call__", interrupted)
     _, outcome = run(tmp_path, evaluation__eval_every_n_steps=2, checkpointing__save_every_n_steps=100)
-    assert (outcome.steps, outcome.interrupted) == (5, True)  # asked for after step 4: the next step is the last
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_5"]
+    assert (outcome.steps, outcome.interrupted_by) == (4, signal.SIGINT)
+    assert steps_saved(tmp_path) == [4]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("n_parts", [1, 2])
+def test_a_run_that_died_anywhere_goes_on_as_if_it_had_not(tmp_path, optimizer, n_parts):
+    options = {
+        "training__optimization__optimizer": optimizer,
+        "training__optimization__gradient_accumulation_steps": n_parts,
+        "checkpointing__save_every_n_steps": 1,
+        "monitoring__logging__log_every_n_steps": 1,
+    }
+    run(tmp_path / "whole", **options)
+    for last in (1, 2, 5):
+        died = tmp_path / f"after-{last}"
+
+        def die(result):
+            raise RuntimeError("the machine is gone")
+
+        with pytest.raises(RuntimeError, match="gone"):
+            run(died, Hooked(last * n_parts, die), **options)
+        assert max(steps_saved(died)) == last
+        run(died, **options)
+        assert_same_runs(died, tmp_path / "whole")
+
+
+def test_where_a_resumed_run_computes_may_change_but_not_what(tmp_path):
+    batches = LanguageBatches(family=default_config().languages, batch_size=4, length=24, seed=0)
+    stored = json.loads(json.dumps(identity_of(configured(), batches)))
+    free = configured(
+        training__optimization__gradient_accumulation_steps=2,
+        evaluation__eval_every_n_steps=1,
+        checkpointing__run_name="moved",
+        training__fabric__num_devices=2,
+    )
+    check_identity(stored, identity_of(free, batches), step=3)
+    for option, value in {"training.seed": 1, "training.optimization.lr": 0.5, "model.n_layers": 3}.items():
+        with pytest.raises(ResumeError, match=rf"{option}: was .*, is {value}"):
+            check_identity(stored, identity_of(configured(**{option.replace(".", "__"): value}), batches), step=3)
+    other = LanguageBatches(family=default_config().languages, batch_size=4, length=24, seed=1)
+    with pytest.raises(ResumeError, match="data"):
+        check_identity(stored, identity_of(configured(), other), step=3)
+
+
+def test_a_constant_rate_may_be_kept_on_for_longer(tmp_path):
+    constant = {"training__optimization__lr_scheduler": "constant", "training__optimization__lr_decay_ratio": 0.5}
+    batches = LanguageBatches(family=default_config().languages, batch_size=4, length=24, seed=0)
+    stored = identity_of(configured(training__max_steps=12, **constant), batches)
+    longer = identity_of(configured(training__max_steps=20, **constant), batches)
+    check_identity(stored, longer, step=7)  # steps 7 to 12 would have decayed
+    with pytest.raises(ResumeError, match=r"training.max_steps: was 12, is 20"):
+        check_identity(stored, longer, step=9)
+
+
+@pytest.mark.parametrize("n_parts", [2, 4])
+def test_a_step_in_parts_is_the_whole_step(tmp_path, n_parts):
+    whole, _ = run(tmp_path / "whole", training__max_steps=3)
+    parts, _ = run(
+        tmp_path / "parts", training__max_steps=3, training__optimization__gradient_accumulation_steps=n_parts
+    )
+    for line, other in zip(metrics_of(tmp_path / "whole"), metrics_of(tmp_path / "parts"), strict=True):
+        assert line == pytest.approx(other, abs=1e-5)
+    for name, weight in whole.state_dict().items():
+        # Near 0, AdamW's first steps make a difference of rounding as large as the rate: hence not 1e-6.
+        torch.testing.assert_close(weight, parts.state_dict()[name], atol=2e-4, rtol=1e-3)
 
 
 def test_a_second_ctrl_c_acts_at_once(tmp_path):
@@ -222,15 +337,8 @@ def test_a_second_ctrl_c_acts_at_once(tmp_path):
 
 def test_a_text_is_measured_where_it_was_held_out(tmp_path):
     text = ByteText(b"abcdefghij" * 60, length=24)
-    config = with_overrides(default_config("abc"), {**TINY, "model.vocab_size": 257})
-    outcome = train(
-        config,
-        model=Decoder(config.model),
-        batches=TextBatches(text=text, batch_size=4, seed=0),
-        objective=Autoregressive(),
-        evaluation=HeldOutText(text=text),
-        folder=tmp_path,
-    )
-    losses = [outcome.evaluations[step][-1].metrics["loss_nats"] for step in (0, 6)]
+    batches = TextBatches(text=text, batch_size=4, seed=0)
+    run(tmp_path, batches=batches, evaluations=[HeldOutText(text=text)], model__vocab_size=257)
+    losses = [evaluation_of(tmp_path, step)[-1]["metrics"]["loss_nats"] for step in (0, 6)]
     assert losses[0] == pytest.approx(np.log(257), abs=1e-5)
     assert losses[1] < losses[0]
