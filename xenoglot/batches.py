@@ -141,10 +141,10 @@ class _Languages:
 
 
 class LanguageBatches:
-    """Brand-new languages without end: every row of every step is of a language that never comes again.
+    """Brand-new languages: every row of every step is of one that never comes again, unless there is only a pool.
 
     Step s holds the seed's rows s B, s B + 1, ..., s B + B - 1. Stages, in the order of their ends, have seeds of their
-    own.
+    own, and so pools of their own.
 
     Args:
         family: Whose languages are read.
@@ -152,6 +152,7 @@ class LanguageBatches:
         length: Tokens of a row, T.
         seed: 0 to 2^63 - 1.
         stages: What comes first.
+        n_languages: How many languages there are, each seen again and again; without end if None.
 
     Example:
         >>> from xenoglot.languages import MetaLMv1
@@ -163,9 +164,17 @@ class LanguageBatches:
     """
 
     def __init__(
-        self, *, family: Family, batch_size: int, length: int, seed: int, stages: tuple[Stage, ...] = ()
+        self,
+        *,
+        family: Family,
+        batch_size: int,
+        length: int,
+        seed: int,
+        stages: tuple[Stage, ...] = (),
+        n_languages: int | None = None,
     ) -> None:
         self.n_tokens = family.n_tokens
+        self._n_languages = n_languages
         self._stages = [
             (
                 stage.until_step,
@@ -193,19 +202,27 @@ class LanguageBatches:
         languages = self._at(step)
         rows = part.rows_of(languages.batch_size)
         first = step * languages.batch_size + rows.start
-        batch = languages.family.batch(len(rows), languages.length, languages.seed, start=first)
+        batch = languages.family.batch(
+            len(rows), languages.length, languages.seed, start=first, n_languages=self._n_languages
+        )
         return TokenBatch.from_arrays(batch.inputs, batch.targets)
 
     def identity(self, step: int) -> str:
         """Return which rows of which seed a step reads: enough to make them again."""
         languages = self._at(step)
         first = step * languages.batch_size
-        return f"rows {first} to {first + languages.batch_size - 1} of seed {languages.seed} of {languages.name}"
+        pool = "" if self._n_languages is None else f", {self._n_languages} languages"
+        return f"rows {first} to {first + languages.batch_size - 1} of seed {languages.seed} of {languages.name}{pool}"
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the options of every stage, and a digest of a row: a changed sampler is changed data."""
         stages = [{"until_step": until_step, **_described(languages)} for until_step, languages in self._stages]
-        return {"kind": "languages", **_described(self._rest), "stages": stages}
+        return {
+            "kind": "languages",
+            **_described(self._rest),
+            "n_languages": self._n_languages,
+            "stages": stages,
+        }
 
 
 def _described(languages: _Languages) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from xenoglot.errors import DataError
 from xenoglot.memory import reused_empty
 from xenoglot.options import check_options, whole_number
-from xenoglot.rng import check_seed
+from xenoglot.rng import check_seed, derive
 
 __all__ = ["Batch", "Family", "Floats", "Language", "Languages", "Nats", "Tokens", "checked_tokens"]
 
@@ -117,11 +117,7 @@ class Family(ABC):
         self, seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None, threads: int | None
     ) -> None:
         """Write rows ``start``, ``start + 1``, ... each of its own language; the floor too unless it is None."""
-        for i in range(len(inputs)):
-            rows = slice(i, i + 1)
-            row_floor = None if floor_nats is None else floor_nats[rows]
-            language = self._draw(seed, start + i)
-            language._fill(seed, start + i, inputs[rows], targets[rows], row_floor, 1)
+        _fill_row_by_row(lambda row: self._draw(seed, start + row), seed, start, inputs, targets, floor_nats)
 
     def draw(self, seed: int, row: int = 0) -> Language:
         """Draw one brand-new language.
@@ -140,11 +136,13 @@ class Family(ABC):
         start: int = 0,
         floor: bool = False,
         threads: int | None = None,
+        n_languages: int | None = None,
     ) -> Batch:
-        """Generate rows, each of its own brand-new language.
+        """Generate rows, each of its own brand-new language, or of one of a pool.
 
         Row i of a seed is the same row whatever the batch size, the start, the threads or the process, and a shorter
-        row is the beginning of a longer one.
+        row is the beginning of a longer one. In a pool, language j is that of ``draw(seed, j)``, rows of a language
+        differ each time, and which language row i has is drawn uniformly, as a function of (seed, i, n_languages).
 
         Args:
             batch_size: Rows, B.
@@ -153,16 +151,26 @@ class Family(ABC):
             start: The first row's number.
             floor: Whether to compute the exact loss of the predictor that knows each row's language right away.
             threads: At most this many threads; as many as there are CPUs if None.
+            n_languages: How many languages the pool has, of which nothing is kept; without end if None.
 
         Raises:
             OptionError: Naming the argument, what was got and what is allowed.
         """
         seed, start = check_seed(seed), whole_number("start", start, minimum=0)
+        if n_languages is not None:
+            whole_number("n_languages", n_languages, minimum=1)
+
+        def draw(row: int) -> Language:
+            in_pool = derive(seed, "pool", start + row) % n_languages if n_languages is not None else start + row
+            return self._draw(seed, in_pool)
 
         def fill(inputs: Tokens, targets: Tokens, floor_nats: Nats | None) -> None:
-            self._fill(seed, start, inputs, targets, floor_nats, threads)
+            if n_languages is None:
+                self._fill(seed, start, inputs, targets, floor_nats, threads)
+            else:
+                _fill_row_by_row(draw, seed, start, inputs, targets, floor_nats)
 
-        return _generate(fill, lambda row: self._draw(seed, start + row), batch_size, length, floor, threads)
+        return _generate(fill, draw, batch_size, length, floor, threads)
 
 
 class Language(ABC):
@@ -264,6 +272,15 @@ def checked_tokens(tokens: ArrayLike, n_tokens: int, name: str) -> Tokens:
     if low < 0 or high >= n_tokens:
         raise DataError(f"{name}: got ids from {low} to {high}; allowed: 0 to {n_tokens - 1}.")
     return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def _fill_row_by_row(
+    draw: Callable[[int], Language], seed: int, start: int, inputs: Tokens, targets: Tokens, floor_nats: Nats | None
+) -> None:
+    for i in range(len(inputs)):
+        rows = slice(i, i + 1)
+        row_floor = None if floor_nats is None else floor_nats[rows]
+        draw(i)._fill(seed, start + i, inputs[rows], targets[rows], row_floor, 1)
 
 
 def _generate(
