@@ -27,6 +27,7 @@ PUBLIC_NAMES = [
     "options",
     "predictors",
     "registry",
+    "report",
     "rng",
     "text",
     "tracking",

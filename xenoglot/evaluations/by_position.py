@@ -28,9 +28,11 @@ from xenoglot.evaluations.base import Row
 from xenoglot.evaluations.measuring import interval
 from xenoglot.languages.base import Floats
 
-__all__ = ["in_context_scores", "learning_row", "rows_by_position", "tokens_to_epsilon"]
+__all__ = ["in_context_scores", "in_log_bins", "learning_row", "rows_by_position", "tokens_to_epsilon"]
 
 RESAMPLES = 400
+BINS = 48
+"""Positions are averaged in bins of equal width on the logarithmic axis: far out, one position alone is noise."""
 Slices = Mapping[str, str | int]
 
 
@@ -130,3 +132,21 @@ def tokens_to_epsilon(excess_RT: Floats, epsilon_nats: float) -> Floats:
 
 def _number(value: float) -> float:
     return float(value) if math.isfinite(value) else math.nan
+
+
+def in_log_bins(values_NT: Floats) -> tuple[Floats, Floats]:
+    """Average over positions in bins of equal width on a logarithmic axis.
+
+    Returns:
+        The bins' middles [M], in tokens read, and the means [N, M].
+
+    Example:
+        >>> middles, means = in_log_bins(np.arange(1.0, 257.0)[None])
+        >>> middles[:3].tolist(), means[0, :3].tolist(), len(middles) < 48
+        ([1.0, 2.0, 3.0], [1.0, 2.0, 3.0], True)
+    """
+    length = values_NT.shape[1]
+    edges = np.unique(np.geomspace(1, length + 1, BINS + 1).round().astype(int))
+    means_NM: Floats = np.add.reduceat(values_NT, edges[:-1] - 1, axis=1) / np.diff(edges)
+    middles_M: Floats = np.sqrt(edges[:-1] * (edges[1:] - 1))
+    return middles_M, means_NM
