@@ -8,8 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from xenoglot.batches import BatchSource, LanguageBatches, Stage, TextBatches
-from xenoglot.config import RunConfig
-from xenoglot.config.sections import DataConfig
+from xenoglot.config import DataConfig, RunConfig
 from xenoglot.corpus.base import Corpus
 from xenoglot.corpus.columns import open_dataset
 from xenoglot.corpus.text_files import TextFiles
@@ -20,6 +19,9 @@ from xenoglot.rng import derive
 from xenoglot.text import read_text
 
 __all__ = ["LearningData", "open_data"]
+
+TOKENS_FOLDER = ".tokens"
+"""Where tokens are kept among the runs; hidden, since it is no run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ def open_data(config: RunConfig) -> LearningData:
     text = read_text(
         _corpus(config.data),
         length=config.model.max_seq_len,
-        cache_dir=config.data.cache_dir or Path(config.checkpointing.runs_dir) / ".tokens",
+        cache_dir=config.data.cache_dir or Path(config.checkpointing.runs_dir) / TOKENS_FOLDER,
         tokenizer=config.data.tokenizer.name,
         vocab_size=config.data.tokenizer.vocab_size,
     )
@@ -71,11 +73,22 @@ def _languages(config: RunConfig, family: Family, seed: int) -> LearningData:
             until_step=stage.until_step,
             family=config.family_of(stage),
             length=min(stage.length or length, length),
-            batch_size=stage.batch_size or batch_size,
+            batch_size=stage.batch_size,
         )
         for stage in (config.curriculum if config.data.easy_start else ())
     )
-    return LearningData(
-        batches=LanguageBatches(family=family, batch_size=batch_size, length=length, seed=seed, stages=stages),
-        evaluations=[FreshLanguages(family=family, length=length, n_languages=config.evaluation.n_languages)],
+    batches = LanguageBatches(
+        family=family,
+        batch_size=batch_size,
+        length=length,
+        seed=seed,
+        stages=stages,
+        n_languages=config.data.n_languages,
     )
+    fresh = FreshLanguages(
+        family=family,
+        length=length,
+        n_languages=config.evaluation.n_languages,
+        epsilon_nats=config.evaluation.epsilon_nats,
+    )
+    return LearningData(batches=batches, evaluations=[fresh])
