@@ -8,6 +8,7 @@ import importlib
 import os
 import pkgutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
@@ -31,6 +32,7 @@ __all__ = [
 TRUE_WORDS = ("true", "yes", "1")
 FALSE_WORDS = ("false", "no", "0")
 NONE_WORD = "none"
+LONGEST_METAVAR = 30
 
 
 def command_modules() -> dict[str, ModuleType]:
@@ -70,14 +72,20 @@ class CommandParser(argparse.ArgumentParser):
 
 
 class _HelpFormatter(argparse.HelpFormatter):
-    """Help with room for names, paragraphs kept, and nothing cut to the terminal's narrowest."""
+    """Help with room for names, paragraphs and lists kept, and nothing cut to the terminal's narrowest."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=34)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        paragraphs = text.strip().split("\n\n")
-        return "\n\n".join(super(_HelpFormatter, self)._fill_text(part, width, indent) for part in paragraphs)
+        return "\n\n".join(self._fill_part(part, width, indent) for part in text.strip("\n").split("\n\n"))
+
+    def _fill_part(self, part: str, width: int, indent: str) -> str:
+        """Fill a paragraph; lines that begin with spaces are a list, one item each."""
+        if not part.startswith(" "):
+            return super()._fill_text(part, width, indent)
+        items = (line.strip() for line in part.splitlines())
+        return "\n".join(textwrap.fill(item, width, initial_indent="  ", subsequent_indent="      ") for item in items)
 
 
 def spelled_as_declared(words: Sequence[str], parser: CommandParser) -> list[str]:
@@ -107,8 +115,6 @@ def add_option_flags(parser: argparse._ActionsContainer, options: Iterable[Optio
         details: dict[str, Any] = {"metavar": _metavar(declared)}
         if declared.kind is bool:
             details |= {"nargs": "?", "const": TRUE_WORDS[0]}
-        if declared.choices:
-            details |= {"metavar": "|".join(declared.choices)}
         parser.add_argument(
             *(f"--{name}" for name in (declared.name, *declared.flags)),
             dest=declared.name,
@@ -152,6 +158,9 @@ def read_value(declared: Option, text: str) -> Any:
 
 
 def _metavar(declared: Option) -> str:
+    choices = "|".join(declared.choices)
+    if choices:
+        return choices if len(choices) <= LONGEST_METAVAR else "NAME"  # the explanation lists them
     return {int: "N", float: "X", bool: "true|false", str: "TEXT"}[declared.kind]
 
 
@@ -159,7 +168,7 @@ def facts_of(declared: Option) -> str:
     """Say in words what an option allows, in what unit, and its default; empty if there is nothing to say."""
     facts = []
     if declared.kind in (int, float):
-        facts.append(" ".join([declared.allowed, declared.unit]).strip())
+        facts += [declared.allowed, *([f"in {declared.unit}"] if declared.unit else [])]
     elif declared.choices:
         facts.append(declared.allowed)
     if declared.default is not None:

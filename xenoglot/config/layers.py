@@ -21,9 +21,24 @@ from xenoglot.config.sections import (
     StageConfig,
     TrainingConfig,
 )
-from xenoglot.errors import OptionError
+from xenoglot.options import Option
 
-__all__ = ["default_config", "resolve", "with_overrides"]
+__all__ = ["SIZE_OPTION", "default_config", "nested", "resolve", "with_overrides"]
+
+SIZE_OPTION = Option(
+    name="model.size",
+    kind=str,
+    optional=True,
+    default=None,
+    doc="name of a row of sizes; single ones given beside it overrule it",
+    unit="",
+    minimum=None,
+    maximum=None,
+    exclusive_minimum=False,
+    choices=(),
+    flags=(),
+)
+"""Stands for several options at once, and is none itself: what is stored is what it stands for."""
 
 
 def default_config(text: str | None = None) -> RunConfig:
@@ -130,10 +145,9 @@ def _with_named_size(layer: Mapping[str, Any]) -> Mapping[str, Any]:
     from xenoglot import model_sizes
 
     name = model.pop("size")
+    SIZE_OPTION.check(name)
     if name is None:
         return {**layer, "model": model}
-    if not isinstance(name, str):
-        raise OptionError("model.size", name, f"one of {', '.join(model_sizes.names())}")
     return {**layer, "model": {**model_sizes.get(name), **model}}
 
 
