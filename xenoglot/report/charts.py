@@ -22,6 +22,8 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 34
 """Margins for ticks and labels, in units of the drawing."""
 MOST_POINTS = 240
 """More than this many points of one curve are averaged in bins: they would fall on the same pixels."""
+HEADROOM = 0.04
+"""How much higher than its highest value a linear axis is."""
 MOST_TICKS = 7
 MOST_POWERS = 10
 MOST_DOTS = 24
@@ -83,9 +85,9 @@ class _Axis:
 
     def __init__(self, values: Sequence[float], scale: Scale, start: float, end: float, *, from_zero: bool) -> None:
         low, high = min(values), max(values)
-        if scale == "linear":
-            low = min(0.0, low) if from_zero else low
-            high += 0.04 * (high - low)
+        if scale == "linear" and from_zero:
+            low = min(0.0, low)
+            high += HEADROOM * (high - low)
         if low == high:
             low, high = (low / 2, high * 2) if scale != "linear" else (low - 0.5, high + 0.5)
         self._scale, self._start, self._end = scale, start, end
