@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import functools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from xenoglot.checkpoint import Checkpoint, Checkpoints
@@ -28,6 +28,7 @@ from xenoglot.evaluations.base import Row
 from xenoglot.figures import draw_loss_by_position
 from xenoglot.learning_data import LearningData, open_data
 from xenoglot.objectives.autoregressive import Autoregressive
+from xenoglot.report import write_report
 from xenoglot.resuming import check_identity, identity_of
 from xenoglot.rng import derive, generator
 from xenoglot.run_lock import RunLock
@@ -35,6 +36,9 @@ from xenoglot.tracking import environment, write_json
 from xenoglot.trainer import Outcome, Run, train
 
 __all__ = ["Finished", "start"]
+
+N_SAMPLES = 4
+"""Rows that the report shows token by token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +82,7 @@ def start(config: RunConfig) -> Finished:
         run = _assembled(config, folder, devices, data)
         newest = devices.on_main(lambda: _taken_up(run, checkpoints))
         outcome = train(run, checkpoints, resumed_from=devices.fabric.broadcast(newest))
-        devices.on_main(lambda: _finish(run, outcome))
+        _finish(run, outcome)
     return Finished(
         folder=folder,
         config=config,
@@ -161,12 +165,27 @@ def _taken_up(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:
 
 
 def _finish(run: Run, outcome: Outcome) -> None:
-    """Measure the best learners once, on the rows that the model was measured on, and draw what came of the run."""
-    results = run.folder / "eval_results"
-    if outcome.interrupted_by is None and run.config.evaluation.reference_predictors:
-        rng_of = functools.partial(generator, run.config.training.seed, "evaluation")
-        references = [row.to_mapping() for each in run.evaluations for row in each.references(rng_of())]
-        write_json(results / "references.json", {"rows": references})
+    """Measure the best learners, once, and leave what there is to look at: samples, a picture, and the report."""
+
+    def rng() -> np.random.Generator:
+        return generator(run.config.training.seed, "evaluation")  # the same rows as while training
+
+    with run.devices.evaluating():  # by all processes: each may have a part of the model
+        samples = [each.samples(run.model, rng(), N_SAMPLES) for each in run.evaluations]
+
+    def write() -> None:
+        results = run.folder / "eval_results"
+        write_json(results / "samples.json", {"samples": [sample for sample in samples if sample]})
+        if outcome.interrupted_by is None and run.config.evaluation.reference_predictors:
+            rows = [row.to_mapping() for each in run.evaluations for row in each.references(rng())]
+            write_json(results / "references.json", {"rows": rows})
+        _draw(run)
+        write_report([run.folder], run.folder / "report.html")
+
+    run.devices.on_main(write)
+
+
+def _draw(run: Run) -> None:
     what, unit = ("a text", "byte") if run.config.languages is None else ("brand-new languages", "token")
     draw_loss_by_position(
         _evaluations(run.folder), run.folder / "in_context.png", title=f"Reading {what}: loss by position", per=unit

@@ -197,6 +197,7 @@ def _summarise(finished: Finished) -> None:
     print(f"  guessing {by_part['whole']['uniform_nats']:.3f}")
     print(f"checkpoint: {finished.folder / 'checkpoints' / f'step_{outcome.steps}'}")
     print(f"figure: {finished.folder / 'in_context.png'}")
+    print(f"report: {finished.folder / 'report.html'}")
 
 
 def _with_interval(metrics: Mapping[str, float], name: str) -> str:
