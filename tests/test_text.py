@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from xenoglot.corpus.text_files import TextFiles
 from xenoglot.errors import DataError
-from xenoglot.text import MOST_HELD_OUT_TOKENS, ByteText, Text, read_text
+from xenoglot.text import ByteText, Text, read_text
 
 
 def some_text(tokens: np.ndarray, length: int) -> Text:
@@ -33,9 +33,9 @@ def test_every_held_out_byte_is_a_target_once_after_the_byte_before_it(size, len
 
 
 def test_of_a_large_held_out_part_rows_at_equal_distances_are_read():
-    length, size = 64, 25 * MOST_HELD_OUT_TOKENS
+    length, size = 64, 25 * 2**20
     [(inputs, targets)] = some_text(np.arange(size, dtype=np.uint32), length).held_out_windows()
-    assert inputs.size == MOST_HELD_OUT_TOKENS
+    assert inputs.size == 2**20
     np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
     starts = inputs[:, 0]
     assert starts[0] == size - size // 10 - 1

@@ -9,9 +9,9 @@ Shapes: B rows, T tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -20,9 +20,20 @@ from xenoglot.errors import OptionError
 from xenoglot.languages.base import Family, Tokens
 from xenoglot.options import options_of
 from xenoglot.rng import derive
+from xenoglot.samples import StoredSamples
 from xenoglot.text import Text
 
-__all__ = ["WHOLE", "BatchSource", "LanguageBatches", "Part", "Stage", "TextBatches", "TokenBatch"]
+__all__ = [
+    "WHOLE",
+    "BatchSource",
+    "LanguageBatches",
+    "Part",
+    "SampleBatches",
+    "Stage",
+    "StoredRows",
+    "TextBatches",
+    "TokenBatch",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,20 +249,29 @@ def _described(languages: _Languages) -> dict[str, Any]:
     }
 
 
-class TextBatches:
-    """Windows of a text: every epoch cuts its training part anew and goes through the windows in a random order.
+class StoredRows(Protocol):
+    """Rows that are read from somewhere: a `Text`, or `StoredSamples`."""
 
-    Step s holds the seed's rows s B, s B + 1, ..., s B + B - 1; an epoch may end within a step.
+    n_tokens: int
+    length: int
+    source: str
+    sha256: str
 
-    Args:
-        text: What is read.
-        batch_size: Rows of a step, B.
-        seed: 0 to 2^63 - 1.
-    """
+    def rows(self, numbers: Sequence[int], seed: int) -> tuple[Tokens, Tokens]:
+        """Read inputs and targets [B, L]; the numbers of a seed's rows go on without end, from epoch to epoch."""
 
-    def __init__(self, *, text: Text, batch_size: int, seed: int) -> None:
-        self.n_tokens = text.n_tokens
-        self._text = text
+    def tokenizer_files(self) -> dict[str, bytes]:
+        """Return the files that make the tokenizer, if there is one."""
+
+
+class _StoredBatches:
+    """Rows that are read from somewhere: step s holds the seed's rows s B to s B + B - 1, epoch after epoch."""
+
+    _kind: ClassVar[str]
+
+    def __init__(self, stored: StoredRows, batch_size: int, seed: int) -> None:
+        self.n_tokens = stored.n_tokens
+        self._stored = stored
         self._batch_size = batch_size
         self._seed = seed
 
@@ -262,23 +282,53 @@ class TextBatches:
     def __call__(self, step: int, part: Part = WHOLE) -> TokenBatch:
         """Return the rows of a step, or a part of them."""
         first, rows = step * self._batch_size, part.rows_of(self._batch_size)
-        return TokenBatch.from_arrays(*self._text.rows(range(first + rows.start, first + rows.stop), self._seed))
+        return TokenBatch.from_arrays(*self._stored.rows(range(first + rows.start, first + rows.stop), self._seed))
 
     def identity(self, step: int) -> str:
         """Return which rows a step reads, counted on through the epochs."""
         first = step * self._batch_size
-        return f"rows {first} to {first + self._batch_size - 1} of seed {self._seed} of {self._text.source}"
+        return f"rows {first} to {first + self._batch_size - 1} of seed {self._seed} of {self._stored.source}"
 
-    def tokenizer_files(self) -> Mapping[str, bytes]:
+    def tokenizer_files(self) -> dict[str, bytes]:
         """Return ``tokenizer.json`` and ``tokenizer_config.json``, for a checkpoint's folder; nothing without them."""
-        return self._text.tokenizer_files()
+        return self._stored.tokenizer_files()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the tokens' digest, and how rows are made of them."""
+        """Return the digest of what is read, and how rows are made of it."""
         return {
-            "kind": "text",
-            "tokens_sha256": self._text.sha256,
+            "kind": self._kind,
+            "sha256": self._stored.sha256,
             "batch_size": self._batch_size,
-            "length": self._text.length,
+            "length": self._stored.length,
             "seed": self._seed,
         }
+
+
+class TextBatches(_StoredBatches):
+    """Windows of a text: every epoch cuts its training part anew and goes through the windows in a random order.
+
+    Args:
+        text: What is read.
+        batch_size: Rows of a step, B.
+        seed: 0 to 2^63 - 1.
+    """
+
+    _kind = "text"
+
+    def __init__(self, *, text: Text, batch_size: int, seed: int) -> None:
+        super().__init__(text, batch_size, seed)
+
+
+class SampleBatches(_StoredBatches):
+    """Rows of files that `xenoglot generate` wrote: every epoch goes through all of them in a random order.
+
+    Args:
+        samples: What is read.
+        batch_size: Rows of a step, B.
+        seed: 0 to 2^63 - 1.
+    """
+
+    _kind = "samples"
+
+    def __init__(self, *, samples: StoredSamples, batch_size: int, seed: int) -> None:
+        super().__init__(samples, batch_size, seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from xenoglot.batches import BatchSource, LanguageBatches, Stage, TextBatches
+from xenoglot.batches import BatchSource, LanguageBatches, SampleBatches, Stage, TextBatches
 from xenoglot.config import DataConfig, RunConfig
 from xenoglot.corpus.base import Corpus
 from xenoglot.corpus.columns import open_dataset
@@ -16,6 +16,7 @@ from xenoglot.evaluations.base import Evaluation
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
 from xenoglot.languages import Family
 from xenoglot.rng import derive
+from xenoglot.samples import StoredSamples
 from xenoglot.text import read_text
 
 __all__ = ["LearningData", "open_data"]
@@ -48,15 +49,26 @@ def open_data(config: RunConfig) -> LearningData:
     seed = derive(config.training.seed, "train")
     if config.languages is not None:
         return _languages(config, config.languages, seed)
+    cache_dir = config.data.cache_dir or Path(config.checkpointing.runs_dir) / TOKENS_FOLDER
+    if config.data.samples is not None:
+        return _samples(config, config.data.samples, cache_dir, seed)
     text = read_text(
         _corpus(config.data),
         length=config.model.max_seq_len,
-        cache_dir=config.data.cache_dir or Path(config.checkpointing.runs_dir) / TOKENS_FOLDER,
+        cache_dir=cache_dir,
         tokenizer=config.data.tokenizer.name,
         vocab_size=config.data.tokenizer.vocab_size,
     )
     batches = TextBatches(text=text, batch_size=config.data.dataloader.batch_size, seed=seed)
     return LearningData(batches=batches, evaluations=[HeldOutText(text=text)], files=batches.tokenizer_files())
+
+
+def _samples(config: RunConfig, path: str, cache_dir: str | Path, seed: int) -> LearningData:
+    samples = StoredSamples(
+        path, cache_dir=cache_dir, n_tokens=config.model.vocab_size, max_length=config.model.max_seq_len
+    )
+    batches = SampleBatches(samples=samples, batch_size=config.data.dataloader.batch_size, seed=seed)
+    return LearningData(batches=batches, evaluations=[HeldOutText(text=samples)])
 
 
 def _corpus(data: DataConfig) -> Corpus:

@@ -17,6 +17,7 @@ from xenoglot.corpus.base import Corpus
 from xenoglot.corpus.prepared import prepare_tokens, tokenizer_of
 from xenoglot.corpus.tokenizer import ByteTokenizer, Tokenizer
 from xenoglot.errors import DataError
+from xenoglot.held_out import FEWEST_ROWS, measured_rows, training_part
 from xenoglot.languages.base import Tokens
 from xenoglot.permutation import EpochOrder
 from xenoglot.rng import derive
@@ -24,10 +25,6 @@ from xenoglot.rng import derive
 __all__ = ["ByteText", "Text", "read_text"]
 
 TokenArray: TypeAlias = NDArray[Any]
-
-HELD_OUT_PARTS = 10
-MOST_HELD_OUT_TOKENS = 2**20
-"""More of the held-out part is not measured: the error of a mean over this many is far below what is printed."""
 
 
 class Text:
@@ -67,7 +64,7 @@ class Text:
         tokenizer: Tokenizer | None,
     ) -> None:
         unit = "byte" if isinstance(tokenizer, ByteTokenizer) else "token"
-        needed = HELD_OUT_PARTS * 2 * length
+        needed = FEWEST_ROWS * length
         if len(tokens) < needed:
             raise DataError(
                 f"{source}: got {len(tokens)} {unit}s; allowed: at least {needed} {unit}s, so that the held-out tenth "
@@ -80,7 +77,7 @@ class Text:
         self.unit = unit
         self._tokenizer = tokenizer
         self._tokens = tokens
-        self._n_training = len(tokens) - len(tokens) // HELD_OUT_PARTS
+        self._n_training = training_part(len(tokens))
         self._n_windows = (self._n_training - length) // length
 
     def tokenizer_files(self) -> dict[str, bytes]:
@@ -120,11 +117,10 @@ class Text:
         ids = self._tokens[self._n_training - 1 :]
         n_targets = len(ids) - 1
         n_rows, n_rest = divmod(n_targets, self.length)
-        n_read = min(n_rows, max(2, MOST_HELD_OUT_TOKENS // self.length))
-        starts = np.arange(n_read) * n_rows // n_read * self.length
+        starts = measured_rows(n_rows, self.length) * self.length
         rows = _int32(ids[starts[:, None] + np.arange(self.length + 1)])
         yield rows[:, :-1], rows[:, 1:]
-        if n_rest and n_read == n_rows:
+        if n_rest and len(starts) == n_rows:
             rest = _int32(ids[None, n_targets - n_rest :])
             yield rest[:, :-1], rest[:, 1:]
 

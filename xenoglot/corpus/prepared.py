@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from xenoglot.corpus.base import Corpus
 from xenoglot.corpus.subwords import load_tokenizer, restore_tokenizer, train_bpe
 from xenoglot.corpus.text_files import TextFiles
-from xenoglot.corpus.token_files import TokenArray, TokenFile, write_token_file
+from xenoglot.corpus.token_files import TokenArray, TokenFile, found_token_file, write_token_file
 from xenoglot.corpus.tokenizer import ByteTokenizer, Tokenizer
 from xenoglot.errors import DataError, OptionError, OutputError
 from xenoglot.files import StagedFiles
@@ -59,7 +58,7 @@ def prepare_tokens(
     recipe = f"{name} {vocab_size}" if name == BPE else name if loaded is None else _digest(loaded.files())
     source = source_digest(corpus, folder)
     path = folder / f"{_digest([LAYOUT, source, recipe])[:32]}.tokens"
-    if (found := _found(path)) is not None:
+    if (found := found_token_file(path)) is not None:
         return found
     engine = loaded or _own_tokenizer(name, corpus, vocab_size)
     n_tokens = None if engine is None else engine.n_tokens
@@ -124,17 +123,6 @@ def source_digest(corpus: Corpus, folder: Path) -> str:
         with StagedFiles() as staged, staged.open(memory) as file:
             file.write(json.dumps({"source": corpus.name, "source_sha256": digest}).encode())
     return digest
-
-
-def _found(path: Path) -> TokenFile | None:
-    """Return the file if it is there and whole; say so if it is damaged, and let it be made again."""
-    if not path.exists():
-        return None
-    try:
-        return TokenFile(path)
-    except DataError as error:
-        print(f"{error} Making it again now.", file=sys.stderr)
-        return None
 
 
 def _own_tokenizer(name: str | None, corpus: Corpus, vocab_size: int) -> Tokenizer | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -28,7 +29,7 @@ from numpy.typing import DTypeLike, NDArray
 from xenoglot.errors import DataError
 from xenoglot.files import StagedFiles
 
-__all__ = ["TokenFile", "write_token_file"]
+__all__ = ["TokenFile", "found_token_file", "write_token_file"]
 
 TokenArray: TypeAlias = NDArray[Any]
 
@@ -87,6 +88,17 @@ class TokenFile:
     def _check_digest(self, what: str, got: str, expected: str) -> None:
         if got != expected:
             raise _damaged(self.path, f"the SHA-256 of its {what} is {got} instead of {expected}")
+
+
+def found_token_file(path: str | Path) -> TokenFile | None:
+    """Return the file of tokens if it is there and whole; say so if it is damaged, and that it is made again."""
+    if not Path(path).exists():
+        return None
+    try:
+        return TokenFile(path)
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return None
 
 
 def write_token_file(
@@ -173,4 +185,4 @@ def _digest(file: BinaryIO, n_bytes: int) -> str:
 
 
 def _damaged(path: Path, why: str) -> DataError:
-    return DataError(f"{path}: the token file is damaged: {why}. Delete it; it is made again from its source.")
+    return DataError(f"{path}: the token file is damaged: {why}. It is made again from its source.")
