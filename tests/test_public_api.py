@@ -16,6 +16,7 @@ PUBLIC_NAMES = [
     "config",
     "decoder",
     "environments",
+    "episodes",
     "errors",
     "evaluations",
     "figures",
