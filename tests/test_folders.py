@@ -117,9 +117,10 @@ def test_a_removed_folder_is_gone_at_once(tmp_path: Path, monkeypatch: pytest.Mo
         assert not (tmp_path / "a").exists()
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr("shutil.rmtree", interrupted)
-        remove_folder(tmp_path / "a")
+        with pytest.raises(KeyboardInterrupt):
+            remove_folder(tmp_path / "a")
     clean_up(tmp_path)
     assert tree(tmp_path) == {}
     with pytest.raises(OutputError, match="cannot be removed: No such file"):
