@@ -136,6 +136,7 @@ class _WeightsAndBiases:
         folder.mkdir(parents=True, exist_ok=True)
         settings = wandb.Settings(
             silent=True,
+            host="-",
             console="off",
             disable_code=True,
             disable_git=True,
@@ -171,6 +172,7 @@ class _Trackio:
     """Kept on this machine, in trackio's database; what it prints holds a token that lets others write, so: nothing."""
 
     def __init__(self, trackio: ModuleType, project: str, name: str, run: Mapping[str, Any]) -> None:
+        self._trackio = trackio
         with contextlib.redirect_stdout(io.StringIO()):
             self._run = trackio.init(
                 project=project,
@@ -187,7 +189,7 @@ class _Trackio:
 
     def close(self) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            self._run.finish()
+            self._trackio.finish()  # not the run's own: trackio would finish it once more when Python ends, aloud
 
 
 def _package(name: str, *, extra: str) -> ModuleType:
