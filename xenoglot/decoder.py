@@ -1,4 +1,4 @@
-r"""The Llama-style decoder, whole: from token ids to the logits of the next token.
+r"""The Llama-style decoder: from token ids to the logits of the next token.
 
 A token's vector passes through blocks; each adds what attention gathers from earlier positions, then what a gated
 network makes of it. Norms stand before each part (Touvron et al. 2023, arXiv 2302.13971):
@@ -13,6 +13,7 @@ Shapes: B rows, T tokens, D = d_model, H query heads, K key-value heads, C = D /
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import safetensors.torch
@@ -21,8 +22,11 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from xenoglot.blocks import Block, Embedding, Linear, RMSNorm, RotaryPositions
 from xenoglot.config import ModelConfig
+from xenoglot.cross_entropy import has_fast_chunks, linear_cross_entropy
 from xenoglot.errors import DataError, OptionError
+from xenoglot.generation import Sampling, check_prompt, generate
 from xenoglot.interchange import (
     CONFIG_FILE,
     EMBEDDING,
@@ -32,141 +36,10 @@ from xenoglot.interchange import (
     read_llama_config,
     write_model_folder,
 )
+from xenoglot.key_values import KeyValueCache
 from xenoglot.rng import derive
 
 __all__ = ["Decoder"]
-
-
-class Linear(nn.Linear):
-    """A matrix without bias whose weights the decoder sets: torch's own start would read global random state."""
-
-    def __init__(self, n_inputs: int, n_outputs: int) -> None:
-        super().__init__(n_inputs, n_outputs, bias=False)
-
-    def reset_parameters(self) -> None:
-        """Leave the weights to the decoder."""
-
-
-class Embedding(nn.Embedding):
-    """One vector for each id, set by the decoder for the same reason."""
-
-    def reset_parameters(self) -> None:
-        """Leave the weights to the decoder."""
-
-
-class RMSNorm(nn.Module):
-    r"""Scale a vector to root mean square 1, times a learned gain: x / sqrt(mean(x^2) + eps) * g.
-
-    Source: Zhang and Sennrich 2019, arXiv 1910.07467.
-    """
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the scaled vectors, in the shape of ``x`` [..., D]."""
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
-
-
-class RotaryPositions(nn.Module):
-    r"""Turn pairs of a head's numbers by an angle proportional to the position, so that products see distances.
-
-    With frequencies f_i = theta^(-2i/C), i < C/2, number i is paired with number i + C/2 (the half-split layout of
-    native Llama; the paper pairs neighbours, which is the same up to an order of the rows of W_q and W_k):
-
-        (q_i, q_{i+C/2}) <- rotation by (t f_i) of (q_i, q_{i+C/2}).
-
-    Source: Su et al. 2021, arXiv 2104.09864. The tables are real, float32 and of this instance only.
-    """
-
-    cos_TD: Tensor
-    sin_TD: Tensor
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.head_size = config.d_model // config.attention_n_heads
-        exponents = torch.arange(0, self.head_size, 2, dtype=torch.float64) / self.head_size
-        positions = torch.arange(config.max_seq_len, dtype=torch.float64)
-        angles = torch.outer(positions, config.position_emb_theta**-exponents)
-        # As wide as all heads together: multiplying long rows is twice as fast as multiplying head by head.
-        cosines = angles.cos().repeat(1, 2 * config.attention_n_heads)
-        sines = torch.cat([-angles.sin(), angles.sin()], dim=1).repeat(1, config.attention_n_heads)
-        self.register_buffer("cos_TD", cosines.float(), persistent=False)
-        self.register_buffer("sin_TD", sines.float(), persistent=False)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Turn queries [B, T, H C] or keys [B, T, K C] by positions 0..T-1, and return them by head, [B, H, T, C]."""
-        n_rows, n_tokens, width = x_BTD.shape
-        by_head = (n_rows, n_tokens, -1, self.head_size)
-        first, second = x_BTD.view(by_head).chunk(2, dim=3)
-        swapped_BTD = torch.cat([second, first], dim=3).flatten(2)
-        turned = x_BTD * self.cos_TD[:n_tokens, :width] + swapped_BTD * self.sin_TD[:n_tokens, :width]
-        return turned.to(x_BTD.dtype).view(by_head).transpose(1, 2)
-
-
-class Attention(nn.Module):
-    r"""Gather from earlier positions: softmax(q k^T / sqrt(C)) v per head, causal; H/K query heads share one k and v.
-
-    Source: Vaswani et al. 2017; shared keys and values: Ainslie et al. 2023, arXiv 2305.13245.
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.head_size = config.d_model // config.attention_n_heads
-        self.shares_keys = config.attention_n_kv_heads != config.attention_n_heads
-        self.q_proj = Linear(config.d_model, config.attention_n_heads * self.head_size)
-        self.k_proj = Linear(config.d_model, config.attention_n_kv_heads * self.head_size)
-        self.v_proj = Linear(config.d_model, config.attention_n_kv_heads * self.head_size)
-        self.o_proj = Linear(config.attention_n_heads * self.head_size, config.d_model)
-
-    def forward(self, x_BTD: Tensor, rotate: RotaryPositions) -> Tensor:
-        """Return what each position gathered, [B, T, D]."""
-        q_BHTC = rotate(self.q_proj(x_BTD))
-        k_BKTC = rotate(self.k_proj(x_BTD))
-        v_BKTC = self.v_proj(x_BTD).view(*x_BTD.shape[:2], -1, self.head_size).transpose(1, 2)
-        gathered_BHTC = F.scaled_dot_product_attention(
-            q_BHTC, k_BKTC, v_BKTC, is_causal=True, enable_gqa=self.shares_keys
-        )
-        written_BTD: Tensor = self.o_proj(gathered_BHTC.transpose(1, 2).flatten(2))
-        return written_BTD
-
-
-class SwiGLU(nn.Module):
-    r"""Transform each position by itself: W_down (silu(W_gate x) * W_up x), with silu(a) = a / (1 + e^-a).
-
-    Source: Shazeer 2020, arXiv 2002.05202.
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.gate_proj = Linear(config.d_model, config.activation_hidden_dim)
-        self.up_proj = Linear(config.d_model, config.activation_hidden_dim)
-        self.down_proj = Linear(config.activation_hidden_dim, config.d_model)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Return the transformed positions, [B, T, D]."""
-        written_BTD: Tensor = self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD))
-        return written_BTD
-
-
-class Block(nn.Module):
-    """One layer: attention, then the gated network, each behind its norm and added to its input."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.input_layernorm = RMSNorm(config.d_model, config.norm_eps)
-        self.self_attn = Attention(config)
-        self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
-        self.mlp = SwiGLU(config)
-
-    def forward(self, x_BTD: Tensor, rotate: RotaryPositions) -> Tensor:
-        """Return the positions after this layer, [B, T, D]."""
-        gathered_BTD: Tensor = self.self_attn(self.input_layernorm(x_BTD), rotate)
-        x_BTD = x_BTD + gathered_BTD
-        transformed_BTD: Tensor = self.mlp(self.post_attention_layernorm(x_BTD))
-        return x_BTD + transformed_BTD
 
 
 class Backbone(nn.Module):
@@ -175,21 +48,27 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         self.embed_tokens = Embedding(vocab_size, config.d_model)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = RMSNorm(config.d_model, config.norm_eps)
         self.rotate = RotaryPositions(config)
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """Return the last hidden states [B, T, D] of ids [B, T]."""
+    def forward(
+        self, input_ids: Tensor, cache: KeyValueCache | None = None, kept: list[Tensor] | None = None
+    ) -> Tensor:
+        """Return the last hidden states [B, T, D] of ids [B, T]; what each layer read goes to ``kept``, if given."""
         x_BTD = self.embed_tokens(input_ids)
         for layer in self.layers:
-            x_BTD = layer(x_BTD, self.rotate)
+            if kept is not None:
+                kept.append(x_BTD)
+            x_BTD = layer(x_BTD, self.rotate, cache)
+        if cache is not None:
+            cache.advance(input_ids.shape[1])
         hidden_BTD: Tensor = self.norm(x_BTD)
         return hidden_BTD
 
 
 class Decoder(nn.Module):
-    r"""A causal language model: logits of the next token at every position.
+    r"""A language model: logits of the next token at every position, or the loss of targets.
 
     Initial weights: every matrix is normal with standard deviation 1 / sqrt(n_inputs), so that outputs start as large
     as inputs whatever the width; the two that write into the residual stream (`o_proj`, `down_proj`) are smaller by
@@ -207,8 +86,13 @@ class Decoder(nn.Module):
     Example:
         >>> config = ModelConfig(d_model=32, n_layers=2, attention_n_heads=4, attention_n_kv_heads=2,
         ...                      activation_hidden_dim=64, max_seq_len=16, vocab_size=18)
-        >>> Decoder(config)(torch.zeros(3, 16, dtype=torch.long)).shape
-        torch.Size([3, 16, 18])
+        >>> decoder, ids = Decoder(config), torch.zeros(3, 12, dtype=torch.long)
+        >>> decoder(ids).shape
+        torch.Size([3, 12, 18])
+        >>> round(decoder(ids, targets=ids).item(), 4)   # ln 18
+        2.8904
+        >>> decoder.generate(ids, max_new_tokens=4).shape
+        torch.Size([3, 16])
     """
 
     def __init__(self, config: ModelConfig, rng: torch.Generator | None = None) -> None:
@@ -216,28 +100,111 @@ class Decoder(nn.Module):
         if config.vocab_size is None:
             raise OptionError("vocab_size", None, "a whole number, at least 2", "A model by itself has no data to ask.")
         self.config = config
+        self.vocab_size = config.vocab_size
         self.model = Backbone(config, config.vocab_size)
         self.lm_head = Linear(config.d_model, config.vocab_size)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         self._initialise(rng or torch.Generator().manual_seed(derive(0, "initial-weights")))
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """Return logits [B, T, V]: entry t predicts the target after ids 0..t.
+    def forward(
+        self, input_ids: Tensor, *, targets: Tensor | None = None, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        """Return logits [B, T, V]: entry t predicts the target after ids 0..t. With targets, return their mean loss.
 
         Args:
             input_ids: int64 [B, T], ids from 0 to V - 1, T at most ``max_seq_len``.
+            targets: int64 [B, T]. The loss is a scalar in nats, taken in float32, without holding all logits where that
+                is faster (`cross_entropy`).
+            cache: What was read before; these ids are read on from there, and remembered. Gradients do not reach back.
 
         Raises:
-            DataError: If there are more positions than the model has.
+            DataError: If there are more positions than the model has, or targets of another shape.
         """
+        self._check(input_ids, cache)
+        hidden_BTD = self.model(input_ids, cache)
+        if targets is None:
+            logits_BTV: Tensor = self.lm_head(hidden_BTD)
+            return logits_BTV
+        if targets.shape != input_ids.shape:
+            raise DataError(f"targets: got shape {list(targets.shape)}; allowed: that of input_ids.")
+        hidden_ND, targets_N = hidden_BTD.flatten(0, 1), targets.flatten()
+        if has_fast_chunks(hidden_ND, self.lm_head.weight):
+            return linear_cross_entropy(hidden_ND, self.lm_head.weight, targets_N)
+        return F.cross_entropy(self.lm_head(hidden_ND).float(), targets_N)
+
+    def hidden_states(self, input_ids: Tensor) -> list[Tensor]:
+        """Return ``n_layers`` + 1 hidden states [B, T, D], counted as transformers counts them.
+
+        The first are the embeddings, number i what layer i left, and the last what the output matrix reads: layer
+        ``n_layers``'s, behind the last norm.
+        """
+        self._check(input_ids, None)
+        kept: list[Tensor] = []
+        last_BTD = self.model(input_ids, kept=kept)
+        return [*kept, last_BTD]
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor,
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop_ids: Collection[int] = (),
+        pad_id: int = 0,
+        rng: torch.Generator | None = None,
+        use_cache: bool = True,
+    ) -> Tensor:
+        """Write on: return prompts and what follows, [B, T + n], n at most ``max_new_tokens``.
+
+        Args:
+            input_ids: int64 [B, T], prompts of one length.
+            max_new_tokens: Tokens that are drawn for each row, at most.
+            temperature: Divides the logits; 0 is greedy.
+            top_k: If given, only the k likeliest ids are drawn.
+            top_p: If given, only the fewest ids whose mass reaches it, likeliest first.
+            stop_ids: A row ends with the first of these.
+            pad_id: Fills a row that has ended until all have.
+            rng: What is drawn with; seed 0's stream "generation" if None.
+            use_cache: Whether keys and values are remembered; the law is the same, and reading slower, if not.
+
+        Raises:
+            OptionError: If an option is not allowed, or the model is bidirectional.
+            DataError: If the prompt has ids that are not the model's, or too little room for what follows.
+        """
+        if self.config.attention != "causal":
+            raise OptionError("attention", self.config.attention, "causal", "Only a causal model can write on.")
+        check_prompt(
+            input_ids,
+            vocab_size=self.vocab_size,
+            max_seq_len=self.config.max_seq_len,
+            max_new_tokens=max_new_tokens,
+        )
+        n_read = input_ids.shape[1] + max_new_tokens - 1
+        return generate(
+            lambda ids, cache: self.lm_head(self.model(ids, cache)[:, -1]),
+            input_ids,
+            max_new_tokens=max_new_tokens,
+            sampling=Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
+            rng=rng or torch.Generator().manual_seed(derive(0, "generation")),
+            stop_ids=stop_ids,
+            pad_id=pad_id,
+            cache=KeyValueCache(max_positions=n_read) if use_cache else None,
+        )
+
+    def _check(self, input_ids: Tensor, cache: KeyValueCache | None) -> None:
         if input_ids.ndim != 2 or not 1 <= input_ids.shape[1] <= self.config.max_seq_len:
             raise DataError(
                 f"input_ids: got shape {list(input_ids.shape)}; allowed: [B, T] with T from 1 to max_seq_len, "
                 f"{self.config.max_seq_len}."
             )
-        logits_BTV: Tensor = self.lm_head(self.model(input_ids))
-        return logits_BTV
+        if cache is not None:
+            if self.config.attention != "causal":
+                raise OptionError("attention", self.config.attention, "causal", "Others cannot read in pieces.")
+            cache.check_room(*input_ids.shape)
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write a native Llama model folder: `config.json` and `model.safetensors`, both whole or neither.

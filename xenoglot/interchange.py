@@ -39,7 +39,10 @@ LLAMA_KEYS = {
 }
 """Native Llama's name of each of our sizes."""
 
-FIXED_IN_LLAMA = {"model_type": "llama", "hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
+MODEL_TYPES = {"causal": "llama", "bidirectional": "xenoglot_bidirectional"}
+"""What a folder says it is, by its attention: readers of a Llama would mask what a bidirectional model has to see."""
+
+FIXED_IN_LLAMA = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
 """What a Llama may vary and this decoder does not."""
 
 
@@ -94,7 +97,8 @@ def to_llama_config(config: ModelConfig) -> dict[str, Any]:
     """Return the `config.json` that native Llama reads; both the old and the new key of the rotary base are there."""
     renamed = {theirs: getattr(config, ours) for theirs, ours in LLAMA_KEYS.items()}
     return {
-        "architectures": ["LlamaForCausalLM"],
+        "model_type": MODEL_TYPES[config.attention],
+        "architectures": ["LlamaForCausalLM" if config.attention == "causal" else "Decoder"],
         "head_dim": config.d_model // config.attention_n_heads,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.position_emb_theta},
         "bos_token_id": None,
@@ -122,7 +126,11 @@ def read_llama_config(path: Path) -> ModelConfig:
     missing = sorted({"model_type", *LLAMA_KEYS} - stored.keys())
     if missing:
         raise DataError(f"{path}: got no {', '.join(missing)}; allowed: the description of a Llama model.")
-    config = ModelConfig(**{ours: stored[theirs] for theirs, ours in LLAMA_KEYS.items()})
+    attentions = {model_type: attention for attention, model_type in MODEL_TYPES.items()}
+    if stored["model_type"] not in attentions:
+        raise DataError(f"{path}: model_type: got {stored['model_type']!r}; allowed: {' or '.join(attentions)}.")
+    sizes = {ours: stored[theirs] for theirs, ours in LLAMA_KEYS.items()}
+    config = ModelConfig(attention=attentions[stored["model_type"]], **sizes)
     fixed = {**FIXED_IN_LLAMA, "rope_scaling": None, "head_dim": config.d_model // config.attention_n_heads}
     got = {"rope_type": rope.get("rope_type", "default"), **stored}
     for key, allowed in {**fixed, "rope_type": "default"}.items():

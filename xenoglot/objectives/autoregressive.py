@@ -34,5 +34,5 @@ class Autoregressive(Objective):
 
     def __call__(self, model: nn.Module, batch: TokenBatch, rng: np.random.Generator) -> Result:
         """Measure a model on a batch; nothing is drawn."""
-        loss = token_losses(model, batch).mean()
+        loss = model(batch.inputs_BT, targets=batch.targets_BT)
         return Result(loss=loss, metrics={"loss_nats": loss.detach()})

@@ -48,7 +48,7 @@ class Objective(ABC):
         """Measure a model on a batch.
 
         Args:
-            model: Maps ids [B, T] to logits [B, T, V].
+            model: A `Decoder`, wrapped or not: maps ids [B, T] to logits [B, T, V], or to the mean loss of ``targets``.
             batch: The rows.
             rng: For objectives that draw something; the same for the same seed and step.
         """
