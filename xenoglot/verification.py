@@ -20,6 +20,7 @@ from xenoglot.checkpoint_folders import (
     set_aside_before,
     step_of,
 )
+from xenoglot.config.files import read_config
 from xenoglot.errors import DataError, XenoglotError
 from xenoglot.files import reason_of
 from xenoglot.manifest import MANIFEST_FILE
@@ -69,8 +70,8 @@ def _of_run(folder: Path) -> Iterator[Verdict]:
     yield _of_config(folder / CONFIG_FILE)
     yield _of_json(folder / "environment.json")
     yield _of_metrics(folder / METRICS_FILE)
-    for path in sorted((folder / RESULTS).glob("step_*.json")):
-        yield _of_json(path, step=path.stem.removeprefix("step_"))
+    for path in sorted((folder / RESULTS).glob("*.json"), key=lambda path: (len(path.name), path.name)):
+        yield _of_json(path, step=path.stem.removeprefix("step_") if path.stem.startswith("step_") else None)
     steps = saved_steps(folder)
     for step in steps:
         verdict = _of_checkpoint(checkpoint_folder(folder, step))
@@ -88,8 +89,6 @@ def _of_checkpoint(folder: Path) -> Verdict:
 
 
 def _of_config(path: Path) -> Verdict:
-    from xenoglot.config.files import read_config  # reads languages too: only where there is a run
-
     verdict = _readable(path)
     if not verdict.faults:
         try:
