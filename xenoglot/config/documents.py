@@ -104,7 +104,7 @@ def scalar_text(value: Any) -> str:
         >>> scalar_text(1e-05), scalar_text("none"), scalar_text(None), scalar_text({"n": 1})
         ('1.0e-05', "'none'", 'null', '{n: 1}')
     """
-    quotes = '"' if isinstance(value, str) and "\n" in value else None  # on one line, whatever is in it
+    quotes = '"' if isinstance(value, str) and not value.isprintable() else None  # escaped, and on one line
     written = yaml.dump(
         value,
         Dumper=_Dumper,

@@ -1,0 +1,115 @@
+"""Random valid configurations, and one that is tiny: what several test files need."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any
+
+from hypothesis import reject
+from hypothesis import strategies as st
+
+from xenoglot import languages
+from xenoglot.config import RunConfig, from_mapping, to_mapping
+from xenoglot.errors import OptionError
+from xenoglot.options import Option, options_of
+
+TINY = {
+    "model.d_model": 16,
+    "model.n_layers": 1,
+    "model.attention_n_heads": 2,
+    "model.attention_n_kv_heads": 2,
+    "model.activation_hidden_dim": 16,
+    "model.max_seq_len": 16,
+    "data.dataloader.batch_size": 2,
+    "training.max_steps": 4,
+    "training.optimization.lr_warmup_steps": 1,
+    "evaluation.n_languages": 4,
+}
+TINY_FLAGS = [word for path, value in TINY.items() for word in (f"--{path}", str(value))]
+
+LARGEST = 40
+AWKWARD_WORDS = ("none", "on", "1e-4", "true", "7", "-", "a: b", "#", "'", '"', "é ü", "{x}", "a\nb", "~", " ", "--x")
+words = st.sampled_from(AWKWARD_WORDS) | st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+
+
+def values_of(declared: Option) -> st.SearchStrategy[Any]:
+    """Every value that an option allows, if it is not too large."""
+    low = 0 if declared.minimum is None else declared.minimum
+    high = low + LARGEST if declared.maximum is None else min(declared.maximum, low + LARGEST)
+    values: st.SearchStrategy[Any]
+    if declared.choices:
+        values = st.sampled_from(declared.choices)
+    elif declared.kind is bool:
+        values = st.booleans()
+    elif declared.kind is int:
+        values = st.integers(int(low), int(high))
+    elif declared.kind is float:
+        values = st.floats(low, high, exclude_min=declared.exclusive_minimum)
+    else:
+        values = words
+    return st.none() | values if declared.optional else values
+
+
+def section_values(draw: st.DrawFn, section: type[Any]) -> dict[str, Any]:
+    """Draw all options of a section, and of the sections in it."""
+    values = {known.name: draw(values_of(known)) for known in options_of(section)}
+    for name, kind in typing.get_type_hints(section).items():
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            values[name] = section_values(draw, kind)
+    return values
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> RunConfig:
+    """Draw a configuration with any options of any family, or of a text."""
+    mapping = section_values(draw, RunConfig)
+    heads, groups = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    mapping["model"] |= {
+        "attention_n_kv_heads": heads,
+        "attention_n_heads": heads * groups,
+        "d_model": 2 * heads * groups * draw(st.integers(1, 9)),
+    }
+    mapping["evaluation"]["paloma"]["max_length"] = None
+    fabric, parts = mapping["training"]["fabric"], mapping["training"]["optimization"]["gradient_accumulation_steps"]
+    n_parts = fabric["num_devices"] * fabric["num_nodes"] * parts
+    mapping["data"]["dataloader"]["batch_size"] = n_parts * draw(st.integers(1, 5))
+    mapping["checkpointing"]["run_name"] = draw(st.none() | st.sampled_from(["none", "1e-4", "a b", "ü", "-"]))
+    family = draw(st.none() | st.sampled_from(languages.names()))
+    mapping["data"] |= {"samples": None, "text": draw(words) if family is None else None}
+    mapping["data"]["dataset"]["name"] = None
+    if family is None:
+        mapping["data"]["n_languages"] = None
+    else:
+        mapping["data"]["tokenizer"]["name"] = None
+        mapping |= {"languages": {"family": family} | section_values(draw, languages.get(family))}
+        ends = sorted(draw(st.sets(st.integers(1, 10**6), max_size=3)))
+        mapping["curriculum"] = [
+            {"until_step": end, "length": draw(st.none() | st.integers(1, 99)), "batch_size": n_parts} for end in ends
+        ]
+    try:
+        return from_mapping(mapping)
+    except OptionError as error:
+        if error.option.startswith("languages"):
+            reject()  # a table of this order would be too large
+        raise
+
+
+def flags_of(config: RunConfig) -> list[str]:
+    """Say everything about a configuration in options of the command line; a curriculum cannot be said."""
+    written = []
+
+    def walk(section: dict[str, Any], prefix: str) -> None:
+        for key, value in section.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+            else:
+                word = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+                written.append(f"--{prefix}{key}={word}")
+
+    mapping = to_mapping(config)
+    mapping.pop("curriculum")
+    if mapping["languages"] is None:
+        mapping.pop("languages")
+    walk(mapping, "")
+    return written
