@@ -196,6 +196,18 @@ def test_several_runs_stand_side_by_side(tmp_path):
     assert len(colours) == 2
 
 
+def test_domains_are_listed_with_their_perplexities(run):
+    domains = [("wiki", 3.0), ("code", 2.0)]
+    rows = [
+        {"slices": {"domain": name}, "metrics": {"loss_nats": nats, "perplexity": math.exp(nats)}}
+        for name, nats in domains
+    ]
+    rows.append({"slices": {"domains": "all, by tokens"}, "metrics": {"loss_nats": 2.6, "perplexity": math.exp(2.6)}})
+    write_json(run / "eval_results" / "step_20.json", {"step": 20, "rows": [*evaluation_rows(2.0), *rows]})
+    table = "code 2.0000 7.389 wiki 3.0000 20.09 all, by tokens 2.6000 13.46"
+    assert f"domain nats a token perplexity {table}" in page_of(run).text
+
+
 def test_samples_are_coloured_by_their_excess(run):
     page = page_of(run)
     tokens = [attributes for tag, attributes in page.elements if tag == "span" and "title" in attributes]

@@ -88,7 +88,10 @@ def _runs(records: Sequence[RunRecord]) -> Iterator[dict[str, Any]]:
 
 
 def _domains(records: Sequence[RunRecord]) -> list[tuple[str, list[Mapping[str, float]]]]:
-    """Return each domain's figures, a column for each run; empty where none was measured."""
-    by_run = [dict(record.final.by("domain")) for record in records]
-    names = sorted({str(name) for domains in by_run for name in domains})
-    return [(name, [domains.get(name, {}) for domains in by_run]) for name in names]
+    """Return each domain's figures, then those of all, a column for each run; empty where none was measured."""
+    lines: list[tuple[str, list[Mapping[str, float]]]] = []
+    for kind in ("domain", "domains"):
+        by_run = [dict(record.final.by(kind)) for record in records]
+        names = sorted({str(name) for figures in by_run for name in figures})
+        lines += [(name, [figures.get(name, {}) for figures in by_run]) for name in names]
+    return lines
