@@ -21,7 +21,7 @@ from xenoglot.errors import DataError
 __all__ = ["TextFiles", "sha256_of"]
 
 CHUNK_BYTES = 1 << 20
-COMPRESSED_CHUNK_BYTES = 1 << 14  # what has been compressed well becomes thousands of times longer
+COMPRESSED_CHUNK_BYTES = 1 << 9  # zstd makes up to 128 KiB of four bytes
 COMPRESSIONS = (".gz", ".zst")
 ENDINGS = (".txt", ".jsonl")
 
@@ -134,7 +134,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
                     yield chunk
         else:
             stored = _stored_chunks(path, COMPRESSED_CHUNK_BYTES if suffix == ".zst" else CHUNK_BYTES)
-            yield from _zstd_chunks(stored) if suffix == ".zst" else stored
+            yield from _joined(_zstd_chunks(stored)) if suffix == ".zst" else stored
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: it cannot be decompressed: {error}. Is it whole?") from error
     except OSError as error:
@@ -145,6 +145,18 @@ def _stored_chunks(path: Path, size: int) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while chunk := file.read(size):
             yield chunk
+
+
+def _joined(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Put small pieces together into larger ones."""
+    waiting, n_bytes = [], 0
+    for piece in pieces:
+        waiting.append(piece)
+        n_bytes += len(piece)
+        if n_bytes >= CHUNK_BYTES:
+            yield b"".join(waiting)
+            waiting, n_bytes = [], 0
+    yield b"".join(waiting)
 
 
 def _zstd_chunks(stored: Iterator[bytes]) -> Iterator[bytes]:
