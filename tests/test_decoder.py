@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 
@@ -68,7 +69,8 @@ def twin_attention(x, weights, prefix, config):
         mine, shared = slice(head * size, (head + 1) * size), slice(head // group * size, (head // group + 1) * size)
         for t in range(len(x)):
             query = twin_rotate(q[t, mine], t, config.position_emb_theta)
-            scores = [query @ twin_rotate(k[s, shared], s, config.position_emb_theta) for s in range(t + 1)]
+            seen = t + 1 if config.attention == "causal" else len(x)
+            scores = [query @ twin_rotate(k[s, shared], s, config.position_emb_theta) for s in range(seen)]
             scores = np.exp(np.array(scores) / math.sqrt(size))
             out[t, mine] = sum(score * v[s, shared] for s, score in enumerate(scores / scores.sum()))
     return out @ weights[f"{prefix}.o_proj.weight"].T
@@ -92,8 +94,8 @@ def twin_logits(tokens, decoder):
 
 
 @pytest.mark.parametrize("n_kv_heads", [1, 2, 4])
-@pytest.mark.parametrize("tied", [False, True])
-def test_logits_are_those_of_the_twin(n_kv_heads, tied):
+@pytest.mark.parametrize(("tied", "attention"), [(False, "causal"), (True, "causal"), (False, "bidirectional")])
+def test_logits_are_those_of_the_twin(n_kv_heads, tied, attention):
     config = ModelConfig(
         d_model=16,
         n_layers=2,
@@ -105,6 +107,7 @@ def test_logits_are_those_of_the_twin(n_kv_heads, tied):
         position_emb_theta=100.0,
         norm_eps=1e-3,
         tie_word_embeddings=tied,
+        attention=attention,
     )
     decoder, tokens = shaken(config), ids(2, 12)
     expected = np.stack([twin_logits(row.tolist(), decoder) for row in tokens])
@@ -163,6 +166,74 @@ def test_gradients_are_finite_differences():
             below = float(loss())
             weight += 1e-5 * direction
         assert (above - below) / 2e-5 == pytest.approx(expected, rel=1e-3, abs=1e-6), name
+
+
+def test_with_targets_it_is_the_mean_loss():
+    decoder, tokens, targets = shaken(TINY), ids(3, 12), ids(3, 12, seed=1)
+    logits = np.stack([twin_logits(row.tolist(), decoder) for row in tokens])
+    losses = np.log(np.exp(logits).sum(2)) - np.take_along_axis(logits, targets.numpy()[..., None], 2)[..., 0]
+    assert decoder(tokens, targets=targets).item() == pytest.approx(losses.mean(), abs=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = decoder(tokens, targets=targets)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(losses.mean(), rel=0.02)
+
+
+def test_hidden_states_lead_to_the_logits():
+    decoder, tokens = shaken(TINY), ids(2, 12)
+    states = decoder.hidden_states(tokens)
+    assert [state.shape for state in states] == [(2, 12, 16)] * 3
+    assert torch.equal(states[0], decoder.model.embed_tokens(tokens))
+    assert torch.equal(decoder.lm_head(states[-1]), decoder(tokens))
+    assert states[1].requires_grad
+
+
+# --- other types, other weights ---------------------------------------------------------------------------------------
+
+
+def test_angles_stay_exact_when_the_weights_are_not():
+    config = ModelConfig(d_model=16, n_layers=1, attention_n_heads=1, attention_n_kv_heads=1, vocab_size=11)
+    exact, rounded = Decoder(config), Decoder(config).to(torch.bfloat16)
+    assert rounded.lm_head.weight.dtype == torch.bfloat16
+    assert torch.equal(rounded.model.rotate.cos_TD, exact.model.rotate.cos_TD)
+    assert rounded(ids(1, 256)).dtype == torch.bfloat16
+    q_BTD = torch.randn(1, 256, 16, generator=torch.Generator().manual_seed(1)).bfloat16()
+    turned, expected = rounded.model.rotate(q_BTD), exact.model.rotate(q_BTD.float())
+    assert turned.dtype == torch.bfloat16
+    assert torch.equal(turned, expected.bfloat16())  # one rounding, at the end
+
+
+def test_under_autocast_logits_are_near():
+    decoder, tokens = shaken(TINY), ids(2, 12)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = decoder(tokens)
+    exact = decoder(tokens).detach()
+    assert logits.dtype == torch.bfloat16
+    assert float((logits - exact).square().mean().sqrt()) < 0.03 * float(exact.std())
+
+
+def test_other_weights_can_be_put_in_for_one_call():
+    decoder, tokens = shaken(TINY), ids(2, 12)
+    other = shaken(TINY, seed=4)
+    logits = torch.func.functional_call(decoder, dict(other.named_parameters()), (tokens,))
+    assert torch.equal(logits, other(tokens))
+    loss = torch.func.functional_call(decoder, dict(other.named_parameters()), (tokens,), {"targets": tokens})
+    loss.backward()
+    assert all(weight.grad is None for weight in decoder.parameters())
+    assert all(weight.grad is not None for weight in other.parameters())
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_deep_copy_is_another_model(tied):
+    config = ModelConfig(d_model=16, n_layers=1, max_seq_len=12, vocab_size=11, tie_word_embeddings=tied)
+    decoder = shaken(config)
+    copied = copy.deepcopy(decoder)
+    before = decoder(ids(2, 12))
+    with torch.no_grad():
+        copied.model.embed_tokens.weight.zero_()
+    assert torch.equal(decoder(ids(2, 12)), before)
+    assert not torch.equal(copied(ids(2, 12)), before)
+    assert (copied.lm_head.weight is copied.model.embed_tokens.weight) == tied
 
 
 # --- the start --------------------------------------------------------------------------------------------------------
@@ -309,3 +380,5 @@ def test_bad_sizes_and_inputs_are_refused():
         Decoder(TINY)(ids(1, 13))
     with pytest.raises(DataError, match="shape"):
         Decoder(TINY)(ids(5))
+    with pytest.raises(DataError, match="targets"):
+        Decoder(TINY)(ids(1, 5), targets=ids(1, 4))
