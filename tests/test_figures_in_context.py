@@ -41,6 +41,27 @@ def test_lines_are_labelled_with_what_they_are(tmp_path, floor):
     assert "after 700 steps" not in words  # too near to the last to tell anything
 
 
+@pytest.mark.parametrize(("exactness", "label"), [("exact", "best learner"), ("bound", "simple learner")])
+def test_the_reference_predictor_that_loses_least_is_drawn(tmp_path, exactness, label):
+    references = [
+        Row(slices={"predictor": name, "exactness": exactness, **row.slices}, metrics=row.metrics)
+        for name, level in (("good", 0.7), ("worse", 1.5))
+        for row in rows(level, floor=True)
+    ]
+    draw_loss_by_position({10: rows(1.0, floor=True)}, tmp_path / "figure.svg", title="Reading", references=references)
+    words = words_in(tmp_path / "figure.svg")
+    assert f"{label}, 0.12" in words
+    assert words.count("learner") == 1
+
+
+def test_an_interval_that_is_not_known_is_not_drawn(tmp_path):
+    read_from_json = [
+        Row(slices=row.slices, metrics={**row.metrics, "loss_nats_low": None}) for row in rows(1.0, floor=False)
+    ]
+    draw_loss_by_position({10: read_from_json}, tmp_path / "figure.svg", title="Reading")
+    assert "after 10 steps" in words_in(tmp_path / "figure.svg")
+
+
 @pytest.mark.parametrize("length", [1, 2, 3, 1000])
 @pytest.mark.parametrize("ending", ["png", "pdf"])
 def test_any_length_and_ending_can_be_drawn(tmp_path, length, ending):

@@ -17,6 +17,7 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.figure import Figure
 
 from xenoglot.errors import OptionError
+from xenoglot.evaluations.by_position import in_log_bins
 from xenoglot.files import StagedFiles
 
 if TYPE_CHECKING:
@@ -32,10 +33,7 @@ INK = "#22262b"
 FAINT = "#7d848c"
 FLOOR = "#d55e00"
 FINAL = "#0072b2"
-BINS = 48
-"""Positions are averaged in bins of equal width on the logarithmic axis: far out, one position alone is noise."""
-
-
+LEARNER = "#00825f"
 LABELLED_BINS = 3
 """How many of the last bins a line's written value is the mean of."""
 
@@ -45,12 +43,18 @@ class _Line(NamedTuple):
     label: str
     colour: str
     width: float
+    style: str = "-"
 
 
 def draw_loss_by_position(
-    evaluations: Mapping[int, Sequence[Row]], path: str | Path, *, title: str, per: str = "token"
+    evaluations: Mapping[int, Sequence[Row]],
+    path: str | Path,
+    *,
+    title: str,
+    per: str = "token",
+    references: Sequence[Row] = (),
 ) -> None:
-    """Draw the loss by position over training, the floor where there is one, and the loss of guessing.
+    """Draw the loss by position over training, the floor where there is one, the best learner, and guessing.
 
     Args:
         evaluations: Rows by training step, of which those with a slice "tokens_read" are drawn, and of the steps only
@@ -58,6 +62,7 @@ def draw_loss_by_position(
         path: A .png, .svg or .pdf file, which appears only when whole.
         title: What is seen.
         per: What a loss is the loss of, "token" or "byte".
+        references: Rows of reference predictors, of which the one that loses least is drawn.
 
     Raises:
         OptionError: If the path has another ending.
@@ -70,9 +75,9 @@ def draw_loss_by_position(
     axes.fill_between(
         final["tokens_read"], final["loss_nats_low"], final["loss_nats_high"], color=FINAL, alpha=0.2, linewidth=0
     )
-    lines = _lines(curves)
+    lines = [*_lines(curves), *_best_learner(references)]
     for line in lines:
-        axes.plot(final["tokens_read"], line.nats, color=line.colour, linewidth=line.width)
+        axes.plot(final["tokens_read"], line.nats, color=line.colour, linewidth=line.width, linestyle=line.style)
     _finish_axes(axes, final, title, per)
     _label_ends(axes, lines)
     save_figure(figure, path)
@@ -104,21 +109,25 @@ def _telling_steps(steps: Iterable[int]) -> list[int]:
     return chosen
 
 
-def _curve(rows: Sequence[Row]) -> dict[str, Any]:
+def _curve(rows: Iterable[Row]) -> dict[str, Any]:
     """Return the metrics of the rows by position as arrays, in the order of reading, averaged in bins."""
     by_position = sorted((int(row.slices["tokens_read"]), row.metrics) for row in rows if "tokens_read" in row.slices)
     names = by_position[0][1].keys()
-    metrics_NL = np.array([[metrics[name] for _, metrics in by_position] for name in names])
-    positions, means_NL = _in_bins(metrics_NL)
+    metrics_NL = np.array([[metrics[name] for _, metrics in by_position] for name in names], dtype=np.float64)
+    positions, means_NL = in_log_bins(metrics_NL)
     return {"length": len(by_position), "tokens_read": positions, **dict(zip(names, means_NL, strict=True))}
 
 
-def _in_bins(values_NL: Any) -> tuple[Any, Any]:
-    """Average over positions in bins of equal width on a logarithmic axis; returns their middles and the means."""
-    length = values_NL.shape[1]
-    edges = np.unique(np.geomspace(1, length + 1, BINS + 1).round().astype(int))
-    means = np.add.reduceat(values_NL, edges[:-1] - 1, axis=1) / np.diff(edges)
-    return np.sqrt(edges[:-1] * (edges[1:] - 1)), means
+def _best_learner(references: Sequence[Row]) -> list[_Line]:
+    """Return the curve of the predictor that loses least; none if nobody was measured."""
+    names = sorted({str(row.slices["predictor"]) for row in references if "predictor" in row.slices})
+    if not names:
+        return []
+    rows = {name: [row for row in references if row.slices.get("predictor") == name] for name in names}
+    curves = {name: _curve(rows[name]) for name in names}
+    best = min(names, key=lambda name: float(curves[name]["loss_nats"].mean()))
+    is_bound = rows[best][0].slices.get("exactness") == "bound"
+    return [_Line(curves[best]["loss_nats"], "simple learner" if is_bound else "best learner", LEARNER, 1.6, "--")]
 
 
 def _lines(curves: Mapping[int, Mapping[str, Any]]) -> list[_Line]:
@@ -232,7 +241,7 @@ def _draw_strips(axes: Axes, inputs_BL: Any, family: Family) -> None:
 
 def _draw_floor(axes: Axes, floor_nats_BL: Any, n_tokens: int) -> None:
     rows, length = floor_nats_BL.shape
-    middle, means = _in_bins(floor_nats_BL)
+    middle, means = in_log_bins(floor_nats_BL)
     mean, error = means.mean(axis=0), means.std(axis=0) / np.sqrt(rows)
     axes.fill_between(middle, mean - 2 * error, mean + 2 * error, color=FLOOR, alpha=0.2, linewidth=0)
     axes.plot(middle, mean, color=FLOOR, linewidth=1.8)
