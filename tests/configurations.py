@@ -30,10 +30,11 @@ TINY_FLAGS = [word for path, value in TINY.items() for word in (f"--{path}", str
 
 LARGEST = 40
 AWKWARD_WORDS = ("none", "on", "1e-4", "true", "7", "-", "a: b", "#", "'", '"', "é ü", "{x}", "a\nb", "~", " ", "--x")
-words = st.sampled_from(AWKWARD_WORDS) | st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+ANY_WORDS = st.sampled_from(AWKWARD_WORDS) | st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+FLAG_WORDS = ANY_WORDS.filter(lambda word: word.lower() != "none")  # to an option, that is no text
 
 
-def values_of(declared: Option) -> st.SearchStrategy[Any]:
+def values_of(declared: Option, words: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
     """Every value that an option allows, if it is not too large."""
     low = 0 if declared.minimum is None else declared.minimum
     high = low + LARGEST if declared.maximum is None else min(declared.maximum, low + LARGEST)
@@ -51,19 +52,19 @@ def values_of(declared: Option) -> st.SearchStrategy[Any]:
     return st.none() | values if declared.optional else values
 
 
-def section_values(draw: st.DrawFn, section: type[Any]) -> dict[str, Any]:
+def section_values(draw: st.DrawFn, section: type[Any], words: st.SearchStrategy[str]) -> dict[str, Any]:
     """Draw all options of a section, and of the sections in it."""
-    values = {known.name: draw(values_of(known)) for known in options_of(section)}
+    values = {known.name: draw(values_of(known, words)) for known in options_of(section)}
     for name, kind in typing.get_type_hints(section).items():
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-            values[name] = section_values(draw, kind)
+            values[name] = section_values(draw, kind, words)
     return values
 
 
 @st.composite
-def configurations(draw: st.DrawFn) -> RunConfig:
+def configurations(draw: st.DrawFn, words: st.SearchStrategy[str] = ANY_WORDS) -> RunConfig:
     """Draw a configuration with any options of any family, or of a text."""
-    mapping = section_values(draw, RunConfig)
+    mapping = section_values(draw, RunConfig, words)
     heads, groups = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     mapping["model"] |= {
         "attention_n_kv_heads": heads,
@@ -74,7 +75,7 @@ def configurations(draw: st.DrawFn) -> RunConfig:
     fabric, parts = mapping["training"]["fabric"], mapping["training"]["optimization"]["gradient_accumulation_steps"]
     n_parts = fabric["num_devices"] * fabric["num_nodes"] * parts
     mapping["data"]["dataloader"]["batch_size"] = n_parts * draw(st.integers(1, 5))
-    mapping["checkpointing"]["run_name"] = draw(st.none() | st.sampled_from(["none", "1e-4", "a b", "ü", "-"]))
+    mapping["checkpointing"]["run_name"] = draw(st.none() | st.sampled_from(["nothing", "1e-4", "a b", "ü", "-"]))
     family = draw(st.none() | st.sampled_from(languages.names()))
     mapping["data"] |= {"samples": None, "text": draw(words) if family is None else None}
     mapping["data"]["dataset"]["name"] = None
@@ -82,7 +83,7 @@ def configurations(draw: st.DrawFn) -> RunConfig:
         mapping["data"]["n_languages"] = None
     else:
         mapping["data"]["tokenizer"]["name"] = None
-        mapping |= {"languages": {"family": family} | section_values(draw, languages.get(family))}
+        mapping |= {"languages": {"family": family} | section_values(draw, languages.get(family), words)}
         ends = sorted(draw(st.sets(st.integers(1, 10**6), max_size=3)))
         mapping["curriculum"] = [
             {"until_step": end, "length": draw(st.none() | st.integers(1, 99)), "batch_size": n_parts} for end in ends

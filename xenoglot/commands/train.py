@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import shtab
 
-from xenoglot.commands.base import CommandParser, add_option_flags, given_options, spelled_as_declared
+from xenoglot.commands.base import NONE_WORD, CommandParser, add_option_flags, given_options, spelled_as_declared
 from xenoglot.errors import OptionError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ Examples:
   xenoglot train --text book.txt
   xenoglot train --languages.family markov --languages.order 2 --training.max_steps 3000
   xenoglot train --recipe metalm-v1-n5-l32 --dry-run
-  xenoglot train --resume runs/2026-11-22_10-00-00 --training.max_steps 9000
+  xenoglot train --resume runs/2026-11-22_10-00-00
 """
 STOPPED_BY_A_SIGNAL = 128
 DECIDING = ("data.text", "data.samples", "data.dataset.name", "languages.family", "model.size")
@@ -134,7 +134,8 @@ def _asked_for(words: Sequence[str]) -> tuple[Mapping[str, Any], dict[str, Optio
         )
     chosen, _ = chooser.parse_known_args(spelled_as_declared(words, chooser))
     layer = _layer(chosen)
-    deciding = {path: getattr(chosen, path) for path in DECIDING if getattr(chosen, path, None) is not None}
+    said = {path: word for path, word in vars(chosen).items() if path in DECIDING and word is not None}
+    deciding = {path: None if word.lower() == NONE_WORD else word for path, word in said.items()}
     options = options_by_path(resolve(layer, nested(deciding)))
     return layer, options | {SIZE_OPTION.name: SIZE_OPTION}
 
