@@ -53,6 +53,16 @@ class TokenBatch:
         """Copy NumPy rows into tensors."""
         return cls(inputs_BT=torch.from_numpy(inputs).long(), targets_BT=torch.from_numpy(targets).long())
 
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens are read."""
+        return self.inputs_BT.numel()
+
+    @property
+    def length(self) -> int:
+        """Tokens of a row, T."""
+        return self.inputs_BT.shape[1]
+
     def to(self, device: torch.device) -> TokenBatch:
         """Return the rows on a device; they are copied only if they are not there."""
         return TokenBatch(inputs_BT=self.inputs_BT.to(device), targets_BT=self.targets_BT.to(device))

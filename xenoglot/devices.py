@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TypeVar, cast
 
@@ -141,9 +141,29 @@ class Devices:
         with torch.no_grad(), self.fabric.autocast():
             yield
 
-    def clip_gradients(self, model: nn.Module, max_norm: float) -> Tensor:
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Average gradients that no wrapper did, in one exchange.
+
+        Raises:
+            OptionError: If the model is cut up over the processes.
+        """
+        if self.is_sharded:
+            raise OptionError(
+                "training.fabric.strategy",
+                "fsdp",
+                "ddp, for what works on the parameters themselves, as meta-learning does",
+            )
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if self.count > 1 and gradients:
+            averages = self.mean(torch.cat([gradient.flatten() for gradient in gradients]))
+            for gradient, average in zip(
+                gradients, torch.split(averages, [each.numel() for each in gradients]), strict=True
+            ):
+                gradient.copy_(average.view_as(gradient))
+
+    def clip_gradients(self, parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
         """Scale all gradients down to a norm, and return their norm before."""
-        norm = nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+        norm = nn.utils.clip_grad_norm_(parameters, max_norm)
         return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def whole_weights(self, model: nn.Module) -> dict[str, Tensor]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from xenoglot.batches import TokenBatch
 from xenoglot.config import TrainingConfig
@@ -20,6 +21,9 @@ from xenoglot.optim import learning_rate, make_optimizers, optimizer_tensors, re
 from xenoglot.rng import generator
 
 __all__ = ["Learner", "Update"]
+
+OBJECTIVE = "objective"
+"""Under which name a checkpoint keeps what the objective learned itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +60,14 @@ class Learner:
 
     def __init__(self, config: TrainingConfig, *, devices: Devices, model: Decoder, objective: Objective) -> None:
         self._config, self._devices, self._objective = config, devices, objective
-        self.model = model
+        self.model, self._learned = model, objective.learned
         self._called = devices.setup(model, compiled=config.compile)
-        self._optimizers = make_optimizers(model, config.optimization)
+        if self._learned is not None:
+            self._learned.to(devices.device)
+        self._optimizers = make_optimizers(model, config.optimization, self._learned)
+        self._parameters = dict(model.named_parameters())
+        if self._learned is not None:
+            self._parameters |= {f"{OBJECTIVE}.{name}": each for name, each in self._learned.named_parameters()}
 
     def update(self, step: int, parts: Sequence[TokenBatch], *, identity: str) -> Update:
         """Make the update of a step.
@@ -72,16 +81,17 @@ class Learner:
             DivergenceError: If the loss or the gradient's norm is not finite; nothing has been changed.
         """
         started, devices, optimization = time.perf_counter(), self._devices, self._config.optimization
+        is_bare = self._objective.needs_parameters(parts[0])
         measured = []
         for number, batch in enumerate(parts):
             rng = generator(self._config.seed, "objective", step, devices.index * len(parts) + number)
-            with devices.accumulating(self._called, more=number + 1 < len(parts)):
-                result = self._objective(self._called, batch.to(devices.device), rng)
+            with self._calling(is_bare, is_last=number + 1 == len(parts)) as called:
+                result = self._objective(called, batch.to(devices.device), rng)
                 devices.fabric.backward(result.loss / len(parts))
-            measured.append(
-                torch.stack([result.loss.detach().float(), *map(torch.Tensor.float, result.metrics.values())])
-            )
-        norm = devices.clip_gradients(self.model, optimization.gradient_clip_norm)
+            measured.append(torch.stack([value.detach().float() for value in (result.loss, *result.metrics.values())]))
+        if is_bare:
+            devices.average_gradients(self._parameters.values())
+        norm = devices.clip_gradients(self._parameters.values(), optimization.gradient_clip_norm)
         means = devices.mean(torch.stack(measured).mean(dim=0))
         loss, *values, gradient_norm = torch.cat([means, norm.float().view(1)]).tolist()  # one wait for the device
         self._check_finite(step, identity, loss=loss, gradient_norm=gradient_norm)
@@ -93,10 +103,20 @@ class Learner:
         rate = learning_rate(optimization, step, self._config.max_steps)
         return Update(
             metrics=dict(zip(result.metrics, values, strict=True)) | {"gradient_norm": gradient_norm, "lr": rate},
-            n_tokens=devices.count * sum(batch.inputs_BT.numel() for batch in parts),
-            length=parts[0].inputs_BT.shape[1],
+            n_tokens=devices.count * sum(batch.n_tokens for batch in parts),
+            length=parts[0].length,
             seconds=time.perf_counter() - started,
         )
+
+    @contextlib.contextmanager
+    def _calling(self, is_bare: bool, *, is_last: bool) -> Iterator[nn.Module]:
+        """Give what the objective is to be given; a wrapped model's gradients are averaged with those of the last part."""
+        if is_bare:
+            with self._devices.fabric.autocast():
+                yield self.model
+        else:
+            with self._devices.accumulating(self._called, more=not is_last):
+                yield self._called
 
     def _check_finite(self, step: int, identity: str, *, loss: float, gradient_norm: float) -> None:
         """Stop before the update: with a step along what is not finite, every weight would be lost."""
@@ -111,14 +131,25 @@ class Learner:
                 )
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the weights, and what the optimizers remember, each by name and whole on every process."""
-        return self._devices.whole_weights(self.model), optimizer_tensors(self.model, self._optimizers)
+        """Return the model's weights, and whatever else was learned or is remembered, whole on every process."""
+        others = optimizer_tensors(self._parameters, self._optimizers)
+        if self._learned is not None:
+            others |= {f"{OBJECTIVE}:{name}": value for name, value in self._learned.state_dict().items()}
+        return self._devices.whole_weights(self.model), others
 
-    def restore(self, weights: Mapping[str, Tensor], remembered: Mapping[str, Tensor]) -> None:
+    def restore(self, weights: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> None:
         """Go back to a `state`, wherever and by however many processes it was made.
 
         Raises:
             DataError: If it is of a model of another shape.
         """
+        learned = {name.removeprefix(f"{OBJECTIVE}:"): value for name, value in others.items() if _is_learned(name)}
         self._devices.load_weights(self.model, weights)
-        restore_optimizers(self.model, self._optimizers, remembered)
+        if self._learned is not None:
+            self._learned.load_state_dict(learned)
+        remembered = {name: value for name, value in others.items() if not _is_learned(name)}
+        restore_optimizers(self._parameters, self._optimizers, remembered)
+
+
+def _is_learned(name: str) -> bool:
+    return name.startswith(f"{OBJECTIVE}:")

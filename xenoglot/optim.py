@@ -78,13 +78,18 @@ def decay_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Paramete
     return decaying, constant
 
 
-def make_optimizers(model: nn.Module, config: OptimizationConfig) -> list[torch.optim.Optimizer]:
-    r"""Make AdamW over the decay groups of a model; or Muon over the matrices inside its layers, and AdamW over the rest.
+def make_optimizers(
+    model: nn.Module, config: OptimizationConfig, learned: nn.Module | None = None
+) -> list[torch.optim.Optimizer]:
+    r"""Make AdamW over the decay groups of a model, or Muon for the matrices inside its layers and AdamW for the rest.
+
+    What the objective learns itself goes to AdamW too, and does not decay: zero has no meaning there.
 
     AdamW: Loshchilov and Hutter 2019, arXiv 1711.05101. Muon steps along the nearest orthogonal matrix to the momentum,
     found by Newton-Schulz iterations (Jordan et al. 2024); its rate is scaled by sqrt(max(1, rows / columns)).
     """
     decaying, constant = decay_groups(model)
+    constant += [] if learned is None else list(learned.parameters())
     optimizers: list[torch.optim.Optimizer] = []
     if config.optimizer == "muon":
         inside = {id(parameter) for name, parameter in model.named_parameters() if ".layers." in name}
@@ -116,17 +121,21 @@ def set_rates(optimizers: Sequence[torch.optim.Optimizer], share: float) -> None
             group["lr"] = group[HIGHEST_RATE] * share
 
 
-def optimizer_tensors(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+def optimizer_tensors(
+    parameters: Mapping[str, nn.Parameter], optimizers: Sequence[torch.optim.Optimizer]
+) -> dict[str, Tensor]:
     """Return what the optimizers remember of each parameter, under ``parameter name:what``, whole on every process."""
     remembered: dict[str, Tensor] = {}
-    for name, parameter, optimizer in _owned(model, optimizers):
+    for name, parameter, optimizer in _owned(parameters, optimizers):
         for what, value in sorted(optimizer.state[parameter].items()):
             remembered[f"{name}:{what}"] = value.full_tensor() if isinstance(value, DTensor) else value
     return remembered
 
 
 def restore_optimizers(
-    model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], remembered: Mapping[str, Tensor]
+    parameters: Mapping[str, nn.Parameter],
+    optimizers: Sequence[torch.optim.Optimizer],
+    remembered: Mapping[str, Tensor],
 ) -> None:
     """Give the optimizers back what `optimizer_tensors` returned, on the parameters' devices and cut up as they are.
 
@@ -134,7 +143,7 @@ def restore_optimizers(
         DataError: If it is of other parameters.
     """
     left = dict(remembered)
-    for name, parameter, optimizer in _owned(model, optimizers):
+    for name, parameter, optimizer in _owned(parameters, optimizers):
         own = {key.rpartition(":")[2]: left.pop(key) for key in sorted(left) if key.rpartition(":")[0] == name}
         wrong = [what for what, value in own.items() if value.ndim and value.shape != parameter.shape]
         if wrong:
@@ -145,10 +154,10 @@ def restore_optimizers(
 
 
 def _owned(
-    model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+    parameters: Mapping[str, nn.Parameter], optimizers: Sequence[torch.optim.Optimizer]
 ) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
     owners = {id(p): optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters.items():
         if id(parameter) in owners:
             yield name, parameter, owners[id(parameter)]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -42,6 +42,16 @@ class Objective(ABC):
 
     name: ClassVar[str]
     """What the objective is called."""
+
+    learned: nn.Module | None = None
+    """What it learns itself besides the model, such as rates: trained along with it, and part of every checkpoint."""
+
+    def needs_parameters(self, batch: Any) -> bool:
+        """Say whether it works on the model's parameters, and does not just call the model.
+
+        It is then given the bare `Decoder`, whose gradients are averaged over several processes in the end.
+        """
+        return False
 
     @abstractmethod
     def __call__(self, model: nn.Module, batch: TokenBatch, rng: np.random.Generator) -> Result:
