@@ -232,6 +232,45 @@ def test_what_is_learned_decides_about_the_defaults(file: Path) -> None:
     assert [stage.until_step for stage in read_config(file).curriculum] == [5]
 
 
+def test_pico_s_words_are_understood(file: Path) -> None:
+    """Every key of a pico-train or Pico-MAML file that means the same here; `smlmt` and what goes to the Hub do not."""
+    file.write_text(
+        """
+data:
+  dataset: {name: pico-lm/pretokenized-dolma}
+  dataloader: {batch_size: 1024}
+  tokenizer: {name: allenai/OLMo-7B-0724-hf, vocab_size: 50304}
+model:
+  {d_model: 96, n_layers: 12, vocab_size: 50304, max_seq_len: 2048, attention_n_heads: 12, attention_n_kv_heads: 4,
+   activation_hidden_dim: 384, norm_eps: 1e-6, position_emb_theta: 10000.0}
+training:
+  max_steps: 200_000
+  fabric: {num_nodes: 1, num_devices: 4, precision: bf16-mixed, accelerator: cuda}
+  optimization:
+    {optimizer: adamw, lr: 3e-4, lr_scheduler: linear_with_warmup, lr_warmup_steps: 2500,
+     gradient_accumulation_steps: 128}
+checkpointing: {run_name: pico-decoder-tiny-1, runs_dir: runs, save_every_n_steps: 1000}
+evaluation:
+  paloma: {dataset_name: pico-lm/pretokenized-paloma-tinsy, dataset_split: val, max_length: 2048, batch_size: 16}
+monitoring:
+  logging: {log_every_n_steps: 100}
+  save_to_wandb: true
+  wandb: {project: pico-decoder, entity: pico-lm}
+"""
+    )
+    config = read_config(file)
+    said, understood = yaml.safe_load(file.read_text()), to_mapping(config)
+    assert config.training.optimization.lr == 3e-4
+    for section, value in said.items():
+        assert _is_part_of(value, understood[section])
+
+
+def _is_part_of(part: Any, whole: Any) -> bool:
+    if isinstance(part, dict):
+        return all(_is_part_of(value, whole[key]) for key, value in part.items())
+    return bool(part == whole or float(part) == whole)  # PyYAML reads 3e-4 as text
+
+
 def test_later_layers_overrule_earlier_ones() -> None:
     first = {"training": {"max_steps": 5, "seed": 1}, "curriculum": []}
     config = resolve(first, {"training": {"max_steps": 6}})

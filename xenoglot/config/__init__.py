@@ -1,4 +1,18 @@
-"""A run's configuration: strict, typed, and the same in Python, YAML and flags."""
+"""A run's configuration: strict, typed, and the same in Python, YAML and flags.
+
+```python
+config = xenoglot.config.default_config()                                   # what `xenoglot train` does
+config = xenoglot.config.read_config("run.yaml")                            # what `--config_path run.yaml` does
+config = xenoglot.config.resolve({"languages": {"family": "markov"}})       # the same, from plain values
+config = xenoglot.config.with_overrides(config, {"training.max_steps": 9})  # what `--training.max_steps 9` does
+config.training.max_steps
+xenoglot.config.write_config("config.yaml", config)                         # every option, explained
+```
+
+A section is a frozen dataclass (`RunConfig`, `ModelConfig`, ...), each option with its meaning, unit and limits, which
+help, YAML comments, the schema and complaints are read off. `recipes` finds ready configurations, and
+`schema.json_schema` describes the files to editors.
+"""
 
 from xenoglot.config.files import read_config, write_config
 from xenoglot.config.layers import default_config, resolve, with_overrides
