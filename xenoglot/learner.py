@@ -110,7 +110,7 @@ class Learner:
 
     @contextlib.contextmanager
     def _calling(self, is_bare: bool, *, is_last: bool) -> Iterator[nn.Module]:
-        """Give what the objective is to be given; a wrapped model's gradients are averaged with those of the last part."""
+        """Give what the objective is to call; a wrapped model's gradients are averaged with those of the last part."""
         if is_bare:
             with self._devices.fabric.autocast():
                 yield self.model

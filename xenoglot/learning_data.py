@@ -12,8 +12,10 @@ from xenoglot.config import DataConfig, RunConfig
 from xenoglot.corpus.base import Corpus
 from xenoglot.corpus.columns import open_dataset
 from xenoglot.corpus.text_files import TextFiles
+from xenoglot.corpus.tokenizer import Tokenizer
 from xenoglot.evaluations.base import Evaluation
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
+from xenoglot.evaluations.perplexity import DomainPerplexity, open_domains
 from xenoglot.languages import Family
 from xenoglot.rng import derive
 from xenoglot.samples import StoredSamples
@@ -60,7 +62,8 @@ def open_data(config: RunConfig) -> LearningData:
         vocab_size=config.data.tokenizer.vocab_size,
     )
     batches = TextBatches(text=text, batch_size=config.data.dataloader.batch_size, seed=seed)
-    return LearningData(batches=batches, evaluations=[HeldOutText(text=text)], files=batches.tokenizer_files())
+    evaluations = [HeldOutText(text=text), *_by_domain(config, text.tokenizer, text.n_tokens)]
+    return LearningData(batches=batches, evaluations=evaluations, files=batches.tokenizer_files())
 
 
 def _samples(config: RunConfig, path: str, cache_dir: str | Path, seed: int) -> LearningData:
@@ -68,7 +71,8 @@ def _samples(config: RunConfig, path: str, cache_dir: str | Path, seed: int) -> 
         path, cache_dir=cache_dir, n_tokens=config.model.vocab_size, max_length=config.model.max_seq_len
     )
     batches = SampleBatches(samples=samples, batch_size=config.data.dataloader.batch_size, seed=seed)
-    return LearningData(batches=batches, evaluations=[HeldOutText(text=samples)])
+    evaluations = [HeldOutText(text=samples), *_by_domain(config, None, samples.n_tokens)]
+    return LearningData(batches=batches, evaluations=evaluations)
 
 
 def _corpus(data: DataConfig) -> Corpus:
@@ -103,4 +107,20 @@ def _languages(config: RunConfig, family: Family, seed: int) -> LearningData:
         n_languages=config.evaluation.n_languages,
         epsilon_nats=config.evaluation.epsilon_nats,
     )
-    return LearningData(batches=batches, evaluations=[fresh])
+    return LearningData(batches=batches, evaluations=[fresh, *_by_domain(config, None, family.n_tokens)])
+
+
+def _by_domain(config: RunConfig, tokenizer: Tokenizer | None, n_tokens: int) -> Sequence[Evaluation]:
+    """Return the evaluation by domain, if there are domains."""
+    paloma, longest = config.evaluation.paloma, config.model.max_seq_len
+    if paloma.dataset_name is None:
+        return []
+    return [
+        DomainPerplexity(
+            domains=open_domains(paloma.dataset_name, paloma.dataset_split),
+            tokenizer=tokenizer,
+            n_tokens=n_tokens,
+            length=min(paloma.max_length or longest, longest),
+            batch_size=paloma.batch_size,
+        )
+    ]

@@ -174,21 +174,25 @@ def _finish(run: Run, outcome: Outcome) -> None:
         samples = [each.samples(run.model, rng(), N_SAMPLES) for each in run.evaluations]
 
     def write() -> None:
-        results = run.folder / "eval_results"
+        results, references = run.folder / "eval_results", list[Row]()
         write_json(results / "samples.json", {"samples": [sample for sample in samples if sample]})
         if outcome.interrupted_by is None and run.config.evaluation.reference_predictors:
-            rows = [row.to_mapping() for each in run.evaluations for row in each.references(rng())]
-            write_json(results / "references.json", {"rows": rows})
-        _draw(run)
+            references = [row for each in run.evaluations for row in each.references(rng())]
+            write_json(results / "references.json", {"rows": [row.to_mapping() for row in references]})
+        _draw(run, references)
         write_report([run.folder], run.folder / "report.html")
 
     run.devices.on_main(write)
 
 
-def _draw(run: Run) -> None:
+def _draw(run: Run, references: Sequence[Row]) -> None:
     what, unit = ("a text", "byte") if run.config.languages is None else ("brand-new languages", "token")
     draw_loss_by_position(
-        _evaluations(run.folder), run.folder / "in_context.png", title=f"Reading {what}: loss by position", per=unit
+        _evaluations(run.folder),
+        run.folder / "in_context.png",
+        title=f"Reading {what}: loss by position",
+        per=unit,
+        references=references,
     )
 
 

@@ -48,6 +48,7 @@ class Text:
 
     Attributes:
         unit: What a token is: ``byte`` or ``token``.
+        tokenizer: What made the tokens, if that is known.
 
     Raises:
         DataError: If the text is too short.
@@ -75,18 +76,18 @@ class Text:
         self.source = source
         self.sha256 = sha256
         self.unit = unit
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._tokens = tokens
         self._n_training = training_part(len(tokens))
         self._n_windows = (self._n_training - length) // length
 
     def tokenizer_files(self) -> dict[str, bytes]:
         """Return ``tokenizer.json`` and ``tokenizer_config.json``; nothing if there is no tokenizer."""
-        return {} if self._tokenizer is None else self._tokenizer.files()
+        return {} if self.tokenizer is None else self.tokenizer.files()
 
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that an id stands for; none for those that stand for no text, or for nobody knows which."""
-        return b"" if self._tokenizer is None else self._tokenizer.token_bytes(token)
+        return b"" if self.tokenizer is None else self.tokenizer.token_bytes(token)
 
     def rows(self, numbers: Sequence[int] | NDArray[np.int64], seed: int) -> tuple[Tokens, Tokens]:
         """Read windows of the training part.

@@ -151,7 +151,7 @@ class HeldOutText(Evaluation):
             }
             for row, nats_T in zip(chosen.tolist(), losses, strict=True)
         ]
-        return {"of": "held-out text", "uniform_nats": self._uniform_nats, "rows": rows}
+        return {"of": "what was held out", "uniform_nats": self._uniform_nats, "rows": rows}
 
     @property
     def _uniform_nats(self) -> float:
@@ -165,9 +165,12 @@ class HeldOutText(Evaluation):
         return int(counts_V.sum()) / n_bytes if n_bytes else math.nan
 
     def _pieces(self, tokens: Tokens) -> list[str]:
-        """Return the text of each token; a character that several tokens share is written at the last of them."""
+        """Return the text of each token, or its number; a character of several tokens is written at the last of them."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        return [decoder.decode(self.text.token_bytes(token)) for token in tokens.tolist()]
+        pieces = [self.text.token_bytes(token) for token in tokens.tolist()]
+        if not any(pieces):
+            return [str(token) for token in tokens.tolist()]  # ids that stand for no text
+        return [decoder.decode(piece) if piece else f"<{token}>" for piece, token in zip(pieces, tokens, strict=True)]
 
 
 def _spellings(family: Family) -> list[str]:

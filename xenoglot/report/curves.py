@@ -99,7 +99,7 @@ def over_training_charts(records: Sequence[RunRecord]) -> ChartGroup | None:
     """Return the evaluations' main numbers over training."""
     has_floor = any(record.final.one(part="last quarter").get("excess_nats") is not None for record in records)
     name = "excess_nats" if has_floor else "loss_nats"
-    what = "Excess over the floor" if has_floor else "Loss on held-out text"
+    what = "Excess over the floor" if has_floor else "Held-out loss"
     epsilon = next((eps for record in records if (eps := _summary(record.final).get("epsilon_nats"))), None)
     charts = [
         draw(

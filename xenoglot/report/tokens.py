@@ -38,11 +38,15 @@ class Sample(NamedTuple):
     Attributes:
         of: What they are of.
         has_floor: Whether colours are of the excess; else of the loss.
+        is_noisy: Whether something else was read somewhere in a token's place.
+        is_spaced: Whether tokens need a space between them, as numbers do.
         rows: Each row's name and its tokens from the beginning and from the end, and how many are left out between.
     """
 
     of: str
     has_floor: bool
+    is_noisy: bool
+    is_spaced: bool
     rows: list[tuple[str, list[Token], int, list[Token]]]
 
 
@@ -52,9 +56,17 @@ def coloured_samples(record: RunRecord) -> list[Sample]:
     for sample in record.samples:
         rows = [row for row in sample["rows"] if isinstance(row, dict)]
         full_nats = number(sample.get("uniform_nats")) or 1.0
-        coloured = [(str(row.get("name", "")), *_ends(list(_tokens(row, full_nats)))) for row in rows]
-        has_floor = any("floor_nats" in row for row in rows)
-        samples.append(Sample(of=str(sample.get("of", "")), has_floor=has_floor, rows=coloured))
+        coloured = [(str(row.get("name", "")), list(_tokens(row, full_nats))) for row in rows]
+        tokens = [token for _, of_row in coloured for token in of_row]
+        samples.append(
+            Sample(
+                of=str(sample.get("of", "")),
+                has_floor=any("floor_nats" in row for row in rows),
+                is_noisy=any(token.is_disturbed for token in tokens),
+                is_spaced=any(token.text.isdigit() and len(token.text) > 1 for token in tokens),
+                rows=[(name, *_ends(of_row)) for name, of_row in coloured],
+            )
+        )
     return samples
 
 

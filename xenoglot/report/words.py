@@ -36,7 +36,7 @@ def result_in_words(record: RunRecord) -> list[str]:
         return []
     after = f"After {max(record.evaluations):,} steps the model"
     if "floor_nats" not in last:
-        sentence = f"{after} loses {_with_interval(whole, 'loss_nats')} nats a token on held-out text"
+        sentence = f"{after} loses {_with_interval(whole, 'loss_nats')} nats a token on what was held out"
         bits = f", {_with_interval(whole, 'bits_per_byte')} bits a byte" if "bits_per_byte" in whole else ""
         return [f"{sentence}{bits}. {_guessing(whole)}", *_score(record.final)]
     sentences = [
