@@ -13,6 +13,7 @@ from torch import nn
 
 from xenoglot import evaluations, predictors
 from xenoglot.evaluations import measuring
+from xenoglot.evaluations.base import Row
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
 from xenoglot.languages.context_tree import ContextTreeSource
 from xenoglot.languages.markov import Markov
@@ -180,6 +181,32 @@ def test_samples_of_a_text_are_its_characters():
     for row in sample["rows"]:
         assert len(row["targets"]) == len(row["loss_nats"]) == 20
         assert "".join(row["targets"]).strip("\ufffd") in "naïve café, " * 3
+
+
+class Ids:
+    """Held-out rows of ids, of which some stand for text."""
+
+    length, n_tokens = 4, 257
+
+    def __init__(self, spelled):
+        self.spelled = spelled
+
+    def held_out_windows(self):
+        yield np.array([[1, 2, 3, 250]] * 2, np.int32), np.array([[2, 3, 250, 4]] * 2, np.int32)
+
+    def token_bytes(self, token):
+        return self.spelled.get(token, b"")
+
+
+def test_ids_without_text_are_written_as_numbers():
+    for spelled, expected in (
+        ({}, ["2", "3", "250", "4"]),
+        ({2: b"the", 3: b" quick", 4: b"."}, ["the", " quick", "<250>", "."]),
+    ):
+        sample = HeldOutText(text=Ids(spelled)).samples(PairTable(), generator(0), 1)
+        assert sample["rows"][0]["targets"] == expected
+    rows = HeldOutText(text=Ids({}))(PairTable(), generator(0))
+    assert Row(slices={}, metrics=by_part(rows)["whole"]).to_mapping()["metrics"]["bits_per_byte"] is None
 
 
 def test_bits_per_byte_are_nats_over_the_logarithm_of_two():

@@ -165,7 +165,7 @@ class HeldOutText(Evaluation):
         return int(counts_V.sum()) / n_bytes if n_bytes else math.nan
 
     def _pieces(self, tokens: Tokens) -> list[str]:
-        """Return the text of each token, or its number; a character of several tokens is written at the last of them."""
+        """Return each token as text, or its number; a character of several tokens is written at the last of them."""
         decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         pieces = [self.text.token_bytes(token) for token in tokens.tolist()]
         if not any(pieces):
