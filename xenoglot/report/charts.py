@@ -23,7 +23,9 @@ LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 34
 MOST_POINTS = 240
 """More than this many points of one curve are averaged in bins: they would fall on the same pixels."""
 HEADROOM = 0.04
-"""How much higher than its highest value a linear axis is."""
+"""What a linear axis has beyond its furthest values, but not beyond zero, as a share of its length."""
+FEW_DOUBLINGS = 3
+"""A logarithmic axis of less has no round powers to speak of: it is marked as a linear one is."""
 MOST_TICKS = 7
 MOST_POWERS = 10
 MOST_DOTS = 24
@@ -86,8 +88,9 @@ class _Axis:
     def __init__(self, values: Sequence[float], scale: Scale, start: float, end: float, *, from_zero: bool) -> None:
         low, high = min(values), max(values)
         if scale == "linear" and from_zero:
-            low = min(0.0, low)
-            high += HEADROOM * (high - low)
+            low, high = min(0.0, low), max(0.0, high)
+            room = HEADROOM * (high - low)
+            low, high = low - (room if low < 0 else 0.0), high + (room if high > 0 else 0.0)
         if low == high:
             low, high = (low / 2, high * 2) if scale != "linear" else (low - 0.5, high + 0.5)
         self._scale, self._start, self._end = scale, start, end
@@ -101,15 +104,13 @@ class _Axis:
         return round(self._start + share * (self._end - self._start), 1)
 
     def ticks(self) -> list[tuple[float, str]]:
-        values = self._linear_ticks() if self._scale == "linear" else self._powers()
+        if self._scale == "linear":
+            values = _round_values(self._low, self._high)
+        elif self._high - self._low < FEW_DOUBLINGS:
+            values = _round_values(2**self._low, 2**self._high)
+        else:
+            values = self._powers()
         return [(self.place(value), short(value)) for value in values]
-
-    def _linear_ticks(self) -> list[float]:
-        rough = (self._high - self._low) / (MOST_TICKS - 1)
-        unit = 10.0 ** math.floor(math.log10(rough))
-        step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
-        first, last = math.ceil(self._low / step - 1e-9), math.floor(self._high / step + 1e-9)
-        return [0.0 if count == 0 else count * step for count in range(first, last + 1)]
 
     def _powers(self) -> list[float]:
         base = 2 if self._scale == "log2" else 10
@@ -119,6 +120,15 @@ class _Axis:
             first, last, base = math.ceil(self._low), math.floor(self._high), 2
         stride = max(1, math.ceil((last - first + 1) / MOST_POWERS))
         return [float(base) ** power for power in range(first, last + 1, stride)]
+
+
+def _round_values(low: float, high: float) -> list[float]:
+    """Return a handful of round numbers from one value to another, at equal distances."""
+    rough = (high - low) / (MOST_TICKS - 1)
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [0.0 if count == 0 else count * step for count in range(first, last + 1)]
 
 
 def draw(
@@ -150,6 +160,8 @@ def draw(
         return None
     xs = [x for curve in shown for x, _ in curve.points]
     ys = [y for curve in shown for _, y in curve.points] + ([] if top is None else [top])
+    if y_scale == "linear":  # a logarithmic one would reach down to where a band all but touches zero
+        ys += [end for curve in shown for _, *ends in curve.band for end in ends]
     x_axis = _Axis(xs, x_scale, LEFT, width - RIGHT, from_zero=False)
     y_axis = _Axis(ys, y_scale, height - BOTTOM, TOP, from_zero=True)
     return Chart(
@@ -190,7 +202,7 @@ def short(value: float) -> str:
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= limit:
             return f"{value / (1e3 if unit == 'k' else limit):.3g}{unit}"
-    return f"{value:.4g}".replace("-", "−")
+    return f"{value:,.4g}".replace("-", "−")
 
 
 def _drawable(curve: Curve, x_scale: Scale, y_scale: Scale) -> Curve:

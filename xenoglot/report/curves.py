@@ -91,7 +91,7 @@ def by_position_charts(records: Sequence[RunRecord]) -> ChartGroup | None:
             size=size,
         ),
     )
-    lead = "The more a model has read of a language, the better it predicts the rest: that is learning in context."
+    lead = "The more a model has read, the better it predicts what comes next: that is learning in context."
     return ChartGroup(heading="Learning in context", lead=lead, charts=charts, has_legend=True) if charts else None
 
 
@@ -189,12 +189,18 @@ def _curves_of_many(measured: Sequence[tuple[int, RunRecord]], name: str) -> Ite
 
 
 def _references(record: RunRecord, name: str) -> Iterator[Curve]:
-    for predictor, exactness in sorted(
-        {(row["slices"].get("predictor"), row["slices"].get("exactness")) for row in record.references.rows}
-    ):
+    """Yield the best learners' curves; of the simple ones, whose prior is not the family's, only the best one's."""
+    known = {(row["slices"].get("predictor"), row["slices"].get("exactness")) for row in record.references.rows}
+    curves = []
+    for predictor, exactness in sorted(known, key=str):
+        kind = "a simple learner" if exactness == "bound" else "best learner"
         slices = {"predictor": predictor, "exactness": exactness}
-        label = f"best learner ({predictor}, {exactness})" if exactness != "bound" else f"{predictor}, a simple learner"
-        yield _by_position(record.references, name, label, "var(--reference)", is_dashed=True, **slices)
+        label = f"{kind} ({predictor})" if exactness == "bound" else f"{kind} ({predictor}, {exactness})"
+        curve = _by_position(record.references, name, label, "var(--reference)", is_dashed=True, **slices)
+        if curve.points:
+            curves.append((exactness == "bound", sum(nats for _, nats in curve.points), curve))
+    suiting = [curve for is_bound, _, curve in curves if not is_bound]
+    yield from suiting or [min(curves, key=lambda each: each[1])[2]] if curves else []
 
 
 def _floor(record: RunRecord, name: str) -> Iterator[Curve]:

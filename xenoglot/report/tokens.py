@@ -90,7 +90,7 @@ def _tokens(row: Mapping[str, Any], full_nats: float) -> Iterator[Token]:
         hint += "" if floor is None else f", floor {floor:.2f}, excess {loss - floor:.2f}"
         hint += "" if seen == target else f"; read as {seen}"
         yield Token(
-            text=str(target),
+            text=str(target).replace("\n", "↵\n"),  # an end of line alone would be coloured, yet not be seen
             shade=_shade(loss - (floor or 0.0), full_nats),
             hint=hint,
             is_disturbed=seen != target,

@@ -166,9 +166,11 @@ def _nearness(record: RunRecord) -> Iterator[str]:
 def _score(rows: Evaluated) -> Iterator[str]:
     summary = rows.one(summary="learning in context")
     if "in_context_score_nats" in summary:
-        score = summary["in_context_score_nats"]
-        helps = "Reading on helps" if score < 0 else "Reading on does not help"
-        yield f"{helps}: its in-context score, the late loss minus the early one, is {_signed(score)} nats."
+        score = _signed(summary["in_context_score_nats"])
+        low, high = (summary.get(f"in_context_score_nats_{end}", 0.0) for end in ("low", "high"))
+        says = "Reading on helps" if high < 0 else "Reading on does harm" if low > 0 else "Reading on hardly matters"
+        ends = f" ({_signed(low)} to {_signed(high)})" if low < high else ""
+        yield f"{says}: the in-context score, late loss minus early loss, is {score}{ends} nats."
 
 
 def _with_interval(metrics: Mapping[str, float], name: str, form: str = ".3f") -> str:
