@@ -19,7 +19,7 @@ from xenoglot.checkpoint import Checkpoint, Checkpoints, TrainingState
 from xenoglot.config import RunConfig
 from xenoglot.decoder import Decoder
 from xenoglot.devices import Devices
-from xenoglot.evaluations.base import Evaluation
+from xenoglot.evaluations.base import Evaluation, headline
 from xenoglot.interrupts import Interrupts
 from xenoglot.learner import Learner, Update
 from xenoglot.objectives.base import Objective
@@ -106,7 +106,12 @@ def train(run: Run, checkpoints: Checkpoints, *, resumed_from: Checkpoint | None
             update = learner.update(step, upcoming.parts(step), identity=run.batches.identity(step))
             step += 1
             written.count(update)
-            progress.show(step, loss_nats=update.metrics["loss_nats"], tokens_per_second=update.tokens_per_second)
+            progress.show(
+                step,
+                loss_nats=update.metrics["loss_nats"],
+                tokens_per_second=update.tokens_per_second,
+                excess_nats=written.excess_nats,
+            )
             if is_due(config.monitoring.logging.log_every_n_steps):
                 written.metrics(step, update)
             if is_due(config.evaluation.eval_every_n_steps):
@@ -179,6 +184,7 @@ class _Written:
     def __init__(self, run: Run, *, after_step: int) -> None:
         self._run, self._sinks = run, contextlib.ExitStack()
         self._n_tokens, self._seconds, self._n_updates = 0, 0.0, 0
+        self.excess_nats: float | None = None
         if run.devices.is_main:
             self._log = self._sinks.enter_context(MetricsLog(run.folder / "metrics.jsonl", after_step=after_step))
             monitoring = run.config.monitoring
@@ -222,3 +228,7 @@ class _Written:
             ]
         content = {"step": step, "rows": [row.to_mapping() for row in rows]}
         run.devices.on_main(lambda: write_json(run.folder / "eval_results" / f"step_{step}.json", content))
+        followed = headline(rows)
+        self.excess_nats = followed.get("evaluation/last_quarter/excess_nats")
+        if run.devices.is_main:
+            self._trackers.write(step, followed)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,7 +24,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Evaluation", "Row"]
+__all__ = ["Evaluation", "Row", "headline"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +78,24 @@ class Evaluation(ABC):
             n_rows: How many rows.
         """
         return {}
+
+
+def headline(rows: Sequence[Row]) -> dict[str, float]:
+    """Return the few numbers of an evaluation that are followed over training, without their intervals.
+
+    Args:
+        rows: Of which those about a part, a domain or a summary count, and not those about single positions.
+
+    Example:
+        >>> rows = [Row(slices={"part": "last quarter"}, metrics={"excess_nats": 0.1, "excess_nats_low": 0.05})]
+        >>> headline([*rows, Row(slices={"tokens_read": 1}, metrics={"excess_nats": 2.5})])
+        {'evaluation/last_quarter/excess_nats': 0.1}
+    """
+    metrics: dict[str, float] = {}
+    for row in rows:
+        if set(row.slices) in ({"part"}, {"summary"}, {"domain"}, {"domains"}):
+            [about] = row.slices.values()
+            prefix = "evaluation/" if "summary" in row.slices else f"evaluation/{str(about).replace(' ', '_')}/"
+            followed = (name for name in row.metrics if not name.endswith(("_low", "_high")))
+            metrics |= {prefix + name: row.metrics[name] for name in followed}
+    return metrics
