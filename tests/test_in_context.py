@@ -13,7 +13,7 @@ from torch import nn
 
 from xenoglot import evaluations, predictors
 from xenoglot.evaluations import measuring
-from xenoglot.evaluations.base import Row
+from xenoglot.evaluations.base import Row, headline
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
 from xenoglot.languages.context_tree import ContextTreeSource
 from xenoglot.languages.markov import Markov
@@ -241,3 +241,12 @@ def test_a_model_in_half_precision_is_measured_in_full():
 def test_evaluations_are_found_by_name():
     assert evaluations.get("fresh-languages") is FreshLanguages
     assert evaluations.get("held-out-text") is HeldOutText
+
+
+def test_the_headline_has_no_positions_and_no_intervals():
+    numbers = headline(EVALUATION(Uniform(), generator(5, "evaluation")))
+    assert numbers["evaluation/last_quarter/loss_nats"] == pytest.approx(math.log(8))
+    assert numbers["evaluation/in_context_score_nats"] == pytest.approx(0, abs=1e-6)
+    assert math.isnan(numbers["evaluation/tokens_to_epsilon"])
+    assert not any(name.endswith(("_low", "_high")) or "tokens_read" in name for name in numbers)
+    assert len(numbers) < 16
