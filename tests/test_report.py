@@ -22,6 +22,8 @@ from xenoglot.tracking import MetricsLog, environment, write_json
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 HOSTILE = "\"><img src=x onerror='alert(1)'>&amp;<script>alert(1)"
 
+ODD_ROWS = {"rows": [{"slices": {"tokens_read": "x", "predictor": "p"}, "metrics": {}}, 3, {"slices": []}]}
+
 
 class Page(HTMLParser):
     """Reads a page strictly: every element is closed, in order."""
@@ -239,6 +241,7 @@ def test_a_long_sample_is_shown_by_its_ends(run):
         (lambda run: [path.unlink() for path in run.glob("eval_results/*")], "no evaluation yet"),
         (lambda run: (run / "eval_results" / "step_20.json").write_text("{"), "step_20.json cannot be read"),
         (lambda run: (run / "eval_results" / "samples.json").write_text("[1]"), "After 20 steps"),
+        (lambda run: write_json(run / "eval_results" / "references.json", ODD_ROWS), "After 20 steps"),
         (
             lambda run: (run / "eval_results" / "references.json").write_text('{"rows": [{"slices": 3}]}'),
             "After 20 steps",
@@ -289,6 +292,15 @@ def test_no_environment_variable_is_told(tmp_path, monkeypatch):
     run = make_run(tmp_path / "first")
     page_of(run)
     assert not any(b"secret-4711" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_to_look_at_a_run_executes_nothing_of_it(run, monkeypatch):
+    (run.parent / "evil.py").write_text("raise SystemExit('executed')")
+    monkeypatch.syspath_prepend(str(run.parent))
+    (run / "config.yaml").write_text("languages: {family: 'evil:Family'}\ntraining: {max_steps: 20}")
+    assert "languages.family evil:Family" in page_of(run).text
+    (run / "config.yaml").write_text("!!python/object/apply:os.system ['true']")
+    assert "config.yaml cannot be read" in page_of(run).text
 
 
 def test_what_is_no_run_is_refused(tmp_path, run):

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from xenoglot import languages
 from xenoglot.config import resolve, to_mapping
 from xenoglot.errors import DataError, XenoglotError
 from xenoglot.tracking import read_metrics
@@ -157,9 +158,14 @@ def _read(path: Path, parse: Callable[[str], Any], notes: list[str] | None) -> A
 
 
 def _defaults(config: Any) -> dict[str, Any]:
-    """Return the defaults for what the run learned; none if they are of another version, or of a family not at hand."""
+    """Return the defaults for what the run learned; none if they are of another version, or of a family of one's own.
+
+    Such a family is named by the path of a module, and to look at a run must not execute what a file in it names.
+    """
     known = flat(config)
     family = known.get("languages.family")
+    if family is not None and family not in languages.names():
+        return {}
     try:
         said: dict[str, Any] = {"data": {"text": known.get("data.text"), "samples": known.get("data.samples")}}
         said["data"]["dataset"] = {"name": known.get("data.dataset.name")}
@@ -181,11 +187,13 @@ def _evaluations(folder: Path, notes: list[str]) -> Iterator[tuple[int, Evaluate
 def _rows(content: Any) -> Rows:
     """Return the rows that are what they should be."""
     rows = content.get("rows", []) if isinstance(content, dict) else []
-    return [
-        row
-        for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, dict) and isinstance(row.get("slices"), dict) and isinstance(row.get("metrics"), dict)
-    ]
+    return [row for row in (rows if isinstance(rows, list) else []) if _is_row(row)]
+
+
+def _is_row(row: Any) -> bool:
+    if not (isinstance(row, dict) and isinstance(row.get("slices"), dict) and isinstance(row.get("metrics"), dict)):
+        return False
+    return isinstance(row["slices"].get("tokens_read", 0), int)
 
 
 def _samples(content: Any) -> Rows:
