@@ -127,7 +127,7 @@ def test_a_run_leaves_metrics_results_and_checkpoints(tmp_path):
     model, outcome = run(tmp_path)
     assert (outcome.steps, outcome.interrupted_by) == (6, None)
     assert [line["step"] for line in metrics_of(tmp_path)] == [2, 4, 6]
-    assert set(metrics_of(tmp_path)[0]) == {"step", "loss_nats", "gradient_norm", "lr"}
+    assert set(metrics_of(tmp_path)[0]) == {"step", "loss_nats", "gradient_norm", "lr", "mfu"}
     assert sorted(path.name for path in (tmp_path / "eval_results").iterdir()) == [
         f"step_{step}.json" for step in (0, 4, 6)
     ]

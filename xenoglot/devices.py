@@ -27,6 +27,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from xenoglot.config import FabricConfig
 from xenoglot.errors import OptionError, OtherProcessError
 from xenoglot.kernels import available_threads
+from xenoglot.throughput import peak_flops
 
 __all__ = ["Devices"]
 
@@ -89,6 +90,13 @@ class Devices:
     def device(self) -> torch.device:
         """Where this process computes."""
         return self.fabric.device
+
+    @property
+    def peak_flops_per_second(self) -> float | None:
+        """What all devices together are made for; None if it is not known."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        peak = peak_flops(name, self.precision)
+        return None if peak is None else peak * self.count
 
     def setup(self, model: nn.Module, *, compiled: bool) -> nn.Module:
         """Bring a model to its device, and return what training calls: synchronised, in its precision, compiled.

@@ -25,6 +25,7 @@ from xenoglot.learner import Learner, Update
 from xenoglot.objectives.base import Objective
 from xenoglot.progress import Progress
 from xenoglot.rng import generator
+from xenoglot.throughput import mfu
 from xenoglot.tracking import MetricsLog, open_trackers, write_json
 
 __all__ = ["Outcome", "Run", "train"]
@@ -212,7 +213,7 @@ class _Written:
         speed = self._n_tokens / self._seconds if self._seconds else update.tokens_per_second
         self._n_tokens, self._seconds = 0, 0.0
         if self._run.devices.is_main:
-            metrics = {**update.metrics, "tokens_per_second": speed}
+            metrics = {**update.metrics, "tokens_per_second": speed, "mfu": self._mfu(speed, update.length)}
             self._log.write(step, metrics)
             self._trackers.write(step, metrics)
 
@@ -232,3 +233,12 @@ class _Written:
         self.excess_nats = followed.get("evaluation/last_quarter/excess_nats")
         if run.devices.is_main:
             self._trackers.write(step, followed)
+
+    def _mfu(self, tokens_per_second: float, length: int) -> float | None:
+        """Return the share of the devices' peak that the model's own arithmetic takes; None if it is not known."""
+        return mfu(
+            self._run.config.model,
+            length,
+            tokens_per_second=tokens_per_second,
+            peak_flops_per_second=self._run.devices.peak_flops_per_second,
+        )
