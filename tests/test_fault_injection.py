@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +109,49 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_p
     assert any(kill["was_saving"] for kill in kills), "no kill fell into a save"
     assert sum(kill["was_running"] for kill in kills) >= n_kills // 2
     assert sum(kill["outlived"] for kill in kills) == 0, "a process did not notice that the other one was dead"
+
+
+@pytest.mark.parametrize(("n_devices", "kills_after"), [(1, (0, 25, 50)), (2, (20, 40))])
+def test_the_program_itself_is_killed_and_started_again(
+    tmp_path: Path, n_devices: int, kills_after: tuple[int, ...]
+) -> None:
+    """As a user does it: with processes that the program starts itself, of which only the first is killed."""
+    words = words_of({**IN_PARTS, "training.max_steps": 60, "training.fabric.num_devices": n_devices})
+
+    def program(name: str) -> subprocess.Popen[bytes]:
+        where = ["--checkpointing.runs_dir", str(tmp_path), "--checkpointing.run_name", name]
+        command = [sys.executable, "-m", "xenoglot", "train", *words, *where]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        log = (tmp_path / f"{name}.log").open("ab")
+        with log:
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    assert program("whole").wait(200) == 0
+    for after_step in kills_after:
+        process = program("mended")
+        wait_for(lambda: n_lines(tmp_path / "mended" / "metrics.jsonl") > after_step)  # noqa: B023 - called at once
+        process.kill()
+        process.wait()
+        wait_for(lambda: is_gone(process.pid))  # noqa: B023
+    assert program("mended").wait(200) == 0
+    check_that_they_are_the_same(tmp_path / "whole", tmp_path / "mended")
+
+
+def n_lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def is_gone(session: int) -> bool:
+    """Say whether no process of a session is left."""
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 100
+    while not condition():
+        assert time.monotonic() < deadline, "waited for 100 s"
+        time.sleep(0.01)
