@@ -29,11 +29,7 @@ PUBLISHED = {
 }
 
 
-@pytest.fixture(scope="module")
-def schema() -> jsonschema.Draft202012Validator:
-    content = json_schema()
-    jsonschema.Draft202012Validator.check_schema(content)
-    return jsonschema.Draft202012Validator(content)
+SCHEMA = jsonschema.Draft202012Validator(json_schema())
 
 
 # --- recipes ---------------------------------------------------------------------------------------------------------
@@ -101,16 +97,19 @@ def test_recipes_are_listed_in_the_readme_and_by_help(readme: str, capsys: pytes
 # --- the schema ------------------------------------------------------------------------------------------------------
 
 
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_the_schema_accepts_recipes(schema: jsonschema.Draft202012Validator, name: str) -> None:
-    schema.validate(read_document(recipes.path(name)).values)
+def test_the_schema_accepts_recipes(name: str) -> None:
+    SCHEMA.validate(read_document(recipes.path(name)).values)
 
 
 @settings(max_examples=30, deadline=None)
 @given(configurations())
 def test_the_schema_accepts_every_configuration(config: Any) -> None:
-    schema = jsonschema.Draft202012Validator(json_schema())
-    schema.validate(to_mapping(config))
+    SCHEMA.validate(to_mapping(config))
 
 
 @pytest.mark.parametrize(
@@ -136,12 +135,10 @@ def test_the_schema_accepts_every_configuration(config: Any) -> None:
         "- 1",
     ],
 )
-def test_the_schema_refuses_what_the_program_refuses(
-    schema: jsonschema.Draft202012Validator, tmp_path: Path, content: str
-) -> None:
+def test_the_schema_refuses_what_the_program_refuses(tmp_path: Path, content: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(content)
-    assert not schema.is_valid(yaml.safe_load(content))
+    assert not SCHEMA.is_valid(yaml.safe_load(content))
     with pytest.raises(ConfigFileError):
         read_config(path)
 
@@ -157,17 +154,15 @@ def test_the_schema_refuses_what_the_program_refuses(
         "model: {norm_eps: 1}",
     ],
 )
-def test_the_schema_accepts_what_the_program_accepts(
-    schema: jsonschema.Draft202012Validator, tmp_path: Path, content: str
-) -> None:
+def test_the_schema_accepts_what_the_program_accepts(tmp_path: Path, content: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(content)
-    assert schema.is_valid(yaml.safe_load(content) or {})
+    assert SCHEMA.is_valid(yaml.safe_load(content) or {})
     read_config(path)
 
 
-def test_the_schema_knows_families_of_one_s_own(schema: jsonschema.Draft202012Validator) -> None:
-    assert schema.is_valid({"languages": {"family": "my_module:Mine", "any": 3}})
+def test_the_schema_knows_families_of_one_s_own() -> None:
+    assert SCHEMA.is_valid({"languages": {"family": "my_module:Mine", "any": 3}})
 
 
 def options(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:

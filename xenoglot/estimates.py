@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+import textwrap
 import time
 import typing
 from collections.abc import Iterator
@@ -31,8 +32,10 @@ __all__ = ["Estimate", "Phase", "estimate", "phases"]
 
 PROBE_SECONDS = 1.5
 MOST_UPDATES = 20
+SHORTEST_ROW = 64
+WIDEST = 100
 BYTE_IDS = 257
-LARGEST_UPDATE_FLOPS = {"cpu": 3e10, "mps": 1e12, "cuda": 3e13}
+LARGEST_UPDATE_FLOPS = {"cpu": 5e10, "mps": 1e12, "cuda": 3e13}
 BYTES_PER_PARAMETER_ON_DISK = 12  # float32: the weight, and two moments of its gradient
 
 
@@ -82,6 +85,7 @@ class Estimate:
     Attributes:
         n_parameters: Of the model.
         n_ids: Of the model's vocabulary.
+        ids_are_known: Whether that is sure before the data are read.
         phases: The run's steps by size.
         flops: Floating-point operations of all updates.
         evaluation_flops: Floating-point operations of all evaluations on fresh languages; 0 for a text.
@@ -94,10 +98,11 @@ class Estimate:
 
     n_parameters: int
     n_ids: int
+    ids_are_known: bool
     phases: tuple[Phase, ...]
     flops: float
     evaluation_flops: float
-    memory_bytes: float
+    memory_bytes: int
     n_checkpoints: int
     checkpoint_bytes: int
     seconds: float
@@ -106,17 +111,22 @@ class Estimate:
     def __str__(self) -> str:
         n_steps, n_tokens = sum(phase.n_steps for phase in self.phases), sum(phase.tokens for phase in self.phases)
         stages = f", in {len(self.phases)} stages" if len(self.phases) > 1 else ""
+        ids = f"{self.n_ids:,} ids" if self.ids_are_known else f"{self.n_ids:,} ids, which the data may not have"
         disk = self.n_checkpoints * self.checkpoint_bytes
+        evaluations = f"; {self.evaluation_flops:.2g} more for evaluations" if self.evaluation_flops else ""
         lines = {
-            "parameters": f"{self.n_parameters:,}, with {self.n_ids:,} ids",
+            "parameters": f"{self.n_parameters:,}, with {ids}",
             "steps": f"{n_steps:,}{stages}",
             "tokens": f"{n_tokens:,}",
-            "operations": f"{self.flops:.2g} on numbers for updates, {self.evaluation_flops:.2g} for evaluations",
-            "memory": f"{_bytes(self.memory_bytes)} a device at the peak: weights, gradients, optimizer, activations",
+            "operations": f"{self.flops:.2g} additions and multiplications of floating-point numbers{evaluations}",
+            "memory": f"{_bytes(self.memory_bytes)} a device: weights, gradients, optimizer, activations",
             "disk": f"{_bytes(disk)}: at most {self.n_checkpoints} checkpoints of {_bytes(self.checkpoint_bytes)}",
             "time": f"about {_duration(self.seconds)}: {self.probe}",
         }
-        return "\n".join(f"{name:<12}{text}" for name, text in lines.items())
+        return "\n".join(
+            textwrap.fill(text, WIDEST, initial_indent=f"{name:<12}", subsequent_indent=" " * 12)
+            for name, text in lines.items()
+        )
 
 
 def estimate(config: RunConfig) -> Estimate:
@@ -125,40 +135,51 @@ def estimate(config: RunConfig) -> Estimate:
     Args:
         config: The run's configuration.
     """
-    n_ids = _ids(config)
+    n_ids, ids_are_known = _ids(config)
     model = dataclasses.replace(config.model, vocab_size=n_ids)
     config = dataclasses.replace(config, model=model)
     steps = phases(config)
     flops = [phase.tokens * flops_per_token(model, phase.length) for phase in steps]
     evaluation_flops = _evaluation_flops(config)
     heaviest = steps[flops.index(max(flops))]
-    flops_per_second, probe = _measured(config, heaviest)
-    n_devices = config.training.fabric.num_devices * config.training.fabric.num_nodes
+    fabric = config.training.fabric
+    devices = Devices(dataclasses.replace(fabric, num_devices=1, num_nodes=1, strategy="auto"))
+    flops_per_second, probe = _measured(config, heaviest, devices)
     n_parameters = parameters_of(model)
     return Estimate(
         n_parameters=n_parameters,
         n_ids=n_ids,
+        ids_are_known=ids_are_known,
         phases=tuple(steps),
         flops=sum(flops),
         evaluation_flops=evaluation_flops,
         memory_bytes=max(
-            peak_memory_bytes(model, n_rows=_rows_at_once(config, phase), length=phase.length) for phase in steps
+            peak_memory_bytes(
+                model,
+                n_rows=_rows_at_once(config, phase),
+                length=phase.length,
+                precision=devices.precision,
+                device_type=devices.device.type,
+            )
+            for phase in steps
         ),
         n_checkpoints=_checkpoints(config),
         checkpoint_bytes=BYTES_PER_PARAMETER_ON_DISK * n_parameters,
-        seconds=(sum(flops) / n_devices + evaluation_flops) / flops_per_second,
+        seconds=(sum(flops) / (fabric.num_devices * fabric.num_nodes) + evaluation_flops) / flops_per_second,
         probe=probe,
     )
 
 
-def _ids(config: RunConfig) -> int:
-    """Return the ids of the data, as far as they are known without reading it: a trained BPE may have fewer."""
+def _ids(config: RunConfig) -> tuple[int, bool]:
+    """Return the ids of the data as far as they can be told without reading it, and whether that is sure."""
     if config.model.vocab_size is not None:
-        return config.model.vocab_size
+        return config.model.vocab_size, True
     if config.languages is not None:
-        return config.languages.n_tokens
-    is_bytes = config.data.tokenizer.name == "bytes" or (config.data.tokenizer.name is None and config.data.text)
-    return BYTE_IDS if is_bytes else config.data.tokenizer.vocab_size
+        return config.languages.n_tokens, True
+    tokenizer = config.data.tokenizer
+    if tokenizer.name == "bytes" or (tokenizer.name is None and config.data.text is not None):
+        return BYTE_IDS, True
+    return tokenizer.vocab_size, False
 
 
 def _rows_at_once(config: RunConfig, phase: Phase) -> int:
@@ -186,45 +207,49 @@ def _checkpoints(config: RunConfig) -> int:
     return len(kept) + (len(kept) < len(saved))  # one goes only when the next is there
 
 
-def _measured(config: RunConfig, phase: Phase) -> tuple[float, str]:
+def _measured(config: RunConfig, phase: Phase, devices: Devices) -> tuple[float, str]:
     """Make some updates, and return operations per second with what they were."""
-    fabric = dataclasses.replace(config.training.fabric, num_devices=1, num_nodes=1, strategy="auto")
-    training = dataclasses.replace(config.training, fabric=fabric, compile=False)
-    devices = Devices(fabric)
-    model_config, n_rows = _small_enough(
-        config.model, _rows_at_once(config, phase), phase.length, LARGEST_UPDATE_FLOPS[devices.device.type]
-    )
+    training = dataclasses.replace(config.training, compile=False)
+    n_rows, most_flops = _rows_at_once(config, phase), LARGEST_UPDATE_FLOPS[devices.device.type]
+    model_config, probe = _small_enough(config.model, phase, n_rows, most_flops)
     weights_rng = torch.Generator().manual_seed(derive(config.training.seed, "initial-weights"))
     learner = Learner(training, devices=devices, model=Decoder(model_config, weights_rng), objective=Autoregressive())
-    seconds = statistics.median(_update_seconds(learner, model_config, n_rows, phase.length))
-    flops = n_rows * phase.length * flops_per_token(model_config, phase.length)
-    shown = f"updates of {n_rows} x {phase.length:,} tokens took {seconds:.3g} s each on {devices}"
-    if model_config.n_layers < config.model.n_layers:
-        shown += f", with {model_config.n_layers} of {config.model.n_layers} layers"
-    return flops / seconds, shown
+    seconds = statistics.median(_update_seconds(learner, model_config, probe))
+    layers = "" if model_config == config.model else f" in {model_config.n_layers} of {config.model.n_layers} layers"
+    left_out = "a text's evaluations" if config.languages is None else "reference predictors"
+    return probe.tokens * flops_per_token(model_config, probe.length) / seconds, (
+        f"an update on {probe.n_rows:,} x {probe.length:,} tokens{layers} takes {seconds:.2g} seconds here "
+        f"({devices}), all else in proportion; without {left_out}"
+    )
 
 
-def _small_enough(config: ModelConfig, n_rows: int, length: int, most_flops: float) -> tuple[ModelConfig, int]:
-    """Take rows away, then layers, until one update is within what a measurement may cost, or one of each is left."""
-    row_flops = length * flops_per_token(config, length)
-    n_rows = max(1, min(n_rows, int(most_flops / row_flops)))
-    while config.n_layers > 1 and n_rows * length * flops_per_token(config, length) > most_flops:
+def _small_enough(config: ModelConfig, phase: Phase, n_rows: int, most_flops: float) -> tuple[ModelConfig, Phase]:
+    """Take away rows, then layers, then tokens, until an update is within what a measurement may cost."""
+
+    def flops() -> float:
+        return n_rows * length * flops_per_token(config, length)
+
+    length = phase.length
+    n_rows = max(1, min(n_rows, int(most_flops * n_rows / flops())))
+    while config.n_layers > 1 and flops() > most_flops:
         config = dataclasses.replace(config, n_layers=(config.n_layers + 1) // 2)
-    return config, n_rows
+    while length > SHORTEST_ROW and flops() > most_flops:
+        length = (length + 1) // 2
+    return config, Phase(n_steps=1, n_rows=n_rows, length=length)
 
 
-def _update_seconds(learner: Learner, config: ModelConfig, n_rows: int, length: int) -> Iterator[float]:
+def _update_seconds(learner: Learner, config: ModelConfig, probe: Phase) -> Iterator[float]:
     """Time updates on rows of random ids, after a first one that is not counted."""
     rng = torch.Generator().manual_seed(0)
     n_ids = typing.cast(int, config.vocab_size)
     began = time.perf_counter()
     for step in range(1 + MOST_UPDATES):
-        ids_BT = torch.randint(n_ids, (2, n_rows, length), generator=rng)
+        ids_BT = torch.randint(n_ids, (2, probe.n_rows, probe.length), generator=rng)
         batch = TokenBatch(inputs_BT=ids_BT[0], targets_BT=ids_BT[1])
         seconds = learner.update(0, [batch], identity="random ids").seconds
         if step:
             yield seconds
-        if step > 1 and time.perf_counter() - began > PROBE_SECONDS:
+        if step and time.perf_counter() - began > PROBE_SECONDS:
             return
 
 

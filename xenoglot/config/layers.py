@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xenoglot import languages
+from xenoglot import languages, model_sizes
 from xenoglot.config.mappings import from_mapping, to_mapping
 from xenoglot.config.sections import (
     DataConfig,
@@ -30,7 +30,7 @@ SIZE_OPTION = Option(
     kind=str,
     optional=True,
     default=None,
-    doc="name of a row of sizes; single ones given beside it overrule it",
+    doc=f"a name for several sizes: {', '.join(model_sizes.names())}; single ones given beside it overrule it",
     unit="",
     minimum=None,
     maximum=None,
@@ -142,8 +142,6 @@ def _with_named_size(layer: Mapping[str, Any]) -> Mapping[str, Any]:
     model = dict(_section(layer, "model"))
     if "size" not in model:
         return layer
-    from xenoglot import model_sizes
-
     name = model.pop("size")
     SIZE_OPTION.check(name)
     if name is None:

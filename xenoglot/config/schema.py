@@ -15,7 +15,7 @@ import inspect
 import typing
 from typing import Any
 
-from xenoglot import languages
+from xenoglot import languages, model_sizes
 from xenoglot.config.layers import SIZE_OPTION, default_config
 from xenoglot.config.mappings import FAMILY_OPTION, options_by_path
 from xenoglot.config.sections import RunConfig, StageConfig
@@ -51,7 +51,7 @@ def json_schema() -> Schema:
             "description": _first_sentence(StageConfig),
         },
     }
-    schema["properties"]["model"]["properties"]["size"] = _option(SIZE_OPTION, {})
+    schema["properties"]["model"]["properties"]["size"] = _option(SIZE_OPTION, {"enum": [*model_sizes.names(), None]})
     return {"$schema": DIALECT, "title": "A run of Xenoglot", **schema}
 
 
@@ -100,9 +100,9 @@ def _object(owner: type[Any], properties: Schema) -> Schema:
     }
 
 
-def _option(declared: Option, default: Schema) -> Schema:
+def _option(declared: Option, more: Schema) -> Schema:
     unit = f" [{declared.unit}]" if declared.unit else ""
-    schema: Schema = {"description": declared.doc + unit, "type": TYPES[declared.kind], **default}
+    schema: Schema = {"description": declared.doc + unit, "type": TYPES[declared.kind], **more}
     if declared.choices:
         schema["enum"] = list(declared.choices)
     if declared.minimum is not None:
