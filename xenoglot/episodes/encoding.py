@@ -1,0 +1,146 @@
+"""Sentences as tokens, each with the bytes that it stands for, so that a word's tokens are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xenoglot.corpus.subwords import load_tokenizer
+from xenoglot.corpus.tokenizer import ByteTokenizer, Tokenizer
+from xenoglot.errors import OptionError
+
+__all__ = ["Encoded", "SentenceEncoder", "tokenizer_from"]
+
+Bytes: TypeAlias = NDArray[np.uint8]
+Integers: TypeAlias = NDArray[np.int64]
+
+SENTENCES_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Tokens of sentences, one behind the other.
+
+    Attributes:
+        token_ids: uint16 or uint32 [N].
+        counts: int64 [S], tokens of each sentence.
+        begins: int64 [N], the first byte of each token, counted from the beginning of its sentence.
+        ends: int64 [N], behind its last byte.
+    """
+
+    token_ids: NDArray[Any]
+    counts: Integers
+    begins: Integers
+    ends: Integers
+
+    @property
+    def places(self) -> tuple[Integers, Integers, Integers]:
+        """The counts, begins and ends."""
+        return self.counts, self.begins, self.ends
+
+
+class SentenceEncoder:
+    """Encodes sentences by themselves, without special tokens.
+
+    Tokens of a letter of several bytes count as all of the letter's bytes.
+
+    Args:
+        tokenizer: How text becomes ids.
+        mask_token: Which of its tokens is MASK; its own one if None.
+
+    Attributes:
+        mask_id: The id of MASK.
+        dtype: uint16, or uint32 if there are more ids.
+
+    Raises:
+        OptionError: If the tokenizer has no such token.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, mask_token: str | None) -> None:
+        from tokenizers import Tokenizer as Engine
+
+        files = tokenizer.files()
+        self._engine = Engine.from_str(files["tokenizer.json"].decode())
+        self._engine.encode_special_tokens = True  # a sentence that contains "<mask>" has no MASK there
+        self._is_bytes = isinstance(tokenizer, ByteTokenizer)
+        self.mask_id = _mask_id(self._engine, json.loads(files["tokenizer_config.json"]), mask_token, tokenizer.name)
+        self.dtype = np.dtype(np.uint16 if tokenizer.n_tokens <= 2**16 else np.uint32)
+
+    def __call__(self, text: Bytes, begins: Integers, ends: Integers) -> Encoded:
+        """Encode the sentences that stand at some places of a text.
+
+        Args:
+            text: uint8 [N], UTF-8.
+            begins: int64 [S], where each sentence begins.
+            ends: int64 [S], behind its last byte.
+        """
+        if self._is_bytes:
+            return self._bytes(text, begins, ends)
+        content = text.tobytes()
+        sentences = [content[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+        parts = [
+            self._tokens(sentences[first : first + SENTENCES_AT_ONCE])
+            for first in range(0, len(sentences), SENTENCES_AT_ONCE)
+        ]
+        return Encoded(
+            token_ids=np.concatenate([np.empty(0, self.dtype), *(part.token_ids for part in parts)]),
+            counts=np.concatenate([np.empty(0, np.int64), *(part.counts for part in parts)]),
+            begins=np.concatenate([np.empty(0, np.int64), *(part.begins for part in parts)]),
+            ends=np.concatenate([np.empty(0, np.int64), *(part.ends for part in parts)]),
+        )
+
+    def _bytes(self, text: Bytes, begins: Integers, ends: Integers) -> Encoded:
+        counts = ends - begins
+        firsts = np.cumsum(counts) - counts
+        places = np.arange(int(counts.sum())) - np.repeat(firsts, counts)
+        token_ids = text[places + np.repeat(begins, counts)].astype(self.dtype) + self.dtype.type(1)
+        return Encoded(token_ids=token_ids, counts=counts, begins=places, ends=places + 1)
+
+    def _tokens(self, sentences: Sequence[bytes]) -> Encoded:
+        encodings = self._engine.encode_batch([line.decode() for line in sentences], add_special_tokens=False)
+        spans = [
+            _in_bytes(np.array(encoding.offsets, np.int64).reshape(-1, 2), sentence)
+            for encoding, sentence in zip(encodings, sentences, strict=True)
+        ]
+        both = np.concatenate([np.empty((0, 2), np.int64), *spans])
+        return Encoded(
+            token_ids=np.array([token for encoding in encodings for token in encoding.ids], self.dtype),
+            counts=np.array([len(encoding.ids) for encoding in encodings], np.int64),
+            begins=both[:, 0],
+            ends=both[:, 1],
+        )
+
+
+def tokenizer_from(tokenizer: Tokenizer | str) -> Tokenizer:
+    """Return a tokenizer by its name: ``bytes``, or what `load_tokenizer` takes.
+
+    Raises:
+        DataError: If there is none, or it cannot be read.
+    """
+    if isinstance(tokenizer, Tokenizer):
+        return tokenizer
+    return ByteTokenizer(marks_ends=False) if tokenizer == ByteTokenizer.name else load_tokenizer(tokenizer)
+
+
+def _in_bytes(offsets: Integers, sentence: bytes) -> Integers:
+    """Turn places counted in characters into places counted in bytes."""
+    if sentence.isascii():
+        return offsets
+    is_first = (np.frombuffer(sentence, np.uint8) & 0xC0) != 0x80
+    places = np.append(np.flatnonzero(is_first), len(sentence))
+    return places[offsets]
+
+
+def _mask_id(engine: Any, config: dict[str, Any], mask_token: str | None, name: str) -> int:
+    own = config.get("mask_token")
+    wanted = mask_token or (own["content"] if isinstance(own, dict) else own)
+    found = None if wanted is None else engine.token_to_id(wanted)
+    if found is None:
+        got = "none" if wanted is None else wanted
+        raise OptionError("mask_token", got, f"one of the tokens of {name}, best one that occurs in no text")
+    return int(found)
