@@ -6,6 +6,8 @@ import gzip
 import json
 import math
 import statistics
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,10 +15,13 @@ import torch
 from torch import nn
 
 from xenoglot import evaluations
+from xenoglot.config import default_config, with_overrides
 from xenoglot.corpus.base import Corpus, Document
 from xenoglot.corpus.tokenizer import ByteTokenizer
 from xenoglot.errors import DataError
+from xenoglot.evaluations import perplexity
 from xenoglot.evaluations.perplexity import Domain, DomainPerplexity, open_domains
+from xenoglot.learning_data import open_data
 from xenoglot.rng import generator
 
 LENGTH = 6
@@ -50,6 +55,7 @@ class Texts(Corpus):
 
     def __init__(self, *texts: bytes | list[int], n_pieces: int = 1) -> None:
         self.name, self.texts, self.n_pieces = "texts", texts, n_pieces
+        self.holds_ids = not any(isinstance(text, bytes) for text in texts)
 
     def documents(self):
         for text in self.texts:
@@ -131,8 +137,11 @@ def test_ids_are_measured_as_they_are():
     assert "bits_per_byte" not in row.metrics
     with pytest.raises(DataError, match="there: got id 20; allowed: 0 to 19"):
         measure([Domain("ids", Texts([20]))], model=model, tokenizer=None, n_tokens=20)
-    with pytest.raises(DataError, match="got text; allowed: ids"):
-        measure([Domain("text", Texts(b"text"))], model=model, tokenizer=None, n_tokens=20)
+
+
+def test_text_without_a_tokenizer_is_refused_at_once():
+    with pytest.raises(DataError, match="news: got text; allowed: ids"):
+        DomainPerplexity(domains=[Domain("news", Texts(b"text"))], tokenizer=None, n_tokens=20, length=LENGTH)
 
 
 def test_an_empty_domain_is_named():
@@ -168,15 +177,26 @@ def test_a_folder_that_is_no_set_of_domains_is_refused(tmp_path):
 
 def test_a_dataset_has_a_domain_in_each_configuration(monkeypatch):
     """The library and its network are played by something with two configurations."""
-    import datasets
-
-    from xenoglot.evaluations import perplexity
-
     opened = []
-    monkeypatch.setattr(datasets, "get_dataset_config_names", lambda name: ["wiki", "code"])
+    library = SimpleNamespace(get_dataset_config_names=lambda name: ["wiki", "code"])
+    monkeypatch.setitem(sys.modules, "datasets", library)
     monkeypatch.setattr(perplexity, "HubDataset", lambda *details: opened.append(details) or Texts(b"text"))
     assert [domain.name for domain in open_domains("someone/paloma", "test")] == ["code", "wiki"]
     assert opened == [("someone/paloma", "code", "test"), ("someone/paloma", "wiki", "test")]
+
+
+def test_a_run_on_text_is_measured_on_the_domains_that_it_names(tmp_path):
+    (tmp_path / "domains").mkdir()
+    (tmp_path / "domains" / "news.txt").write_bytes(NEWS[0])
+    (tmp_path / "book.txt").write_bytes(b"It was the best of times. " * 100)
+    overrides = {"evaluation.paloma.dataset_name": str(tmp_path / "domains"), "evaluation.paloma.max_length": LENGTH}
+    overrides |= {"checkpointing.runs_dir": str(tmp_path), "model.max_seq_len": 16}
+    data = open_data(with_overrides(default_config(str(tmp_path / "book.txt")), overrides))
+    model = Reader(257)
+    row = data.evaluations[1](model, generator(0, "x"))[0]
+    assert row.slices == {"domain": "news"}
+    losses = losses_by_hand(model, [byte + 1 for byte in NEWS[0]], 0)
+    assert row.metrics["loss_nats"] == pytest.approx(statistics.fmean(losses), abs=1e-6)
 
 
 def test_it_is_found_by_its_name():

@@ -78,6 +78,9 @@ class DomainPerplexity(Evaluation):
         n_tokens: How many ids the model has.
         length: Tokens of a window.
         batch_size: Windows measured at once; 16 unless given.
+
+    Raises:
+        DataError: If there is text without a tokenizer.
     """
 
     name: ClassVar[str] = "domain-perplexity"
@@ -87,6 +90,14 @@ class DomainPerplexity(Evaluation):
     n_tokens: int
     length: int
     batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        texts = [domain.name for domain in self.domains if not domain.corpus.holds_ids]
+        if self.tokenizer is None and texts:
+            raise DataError(
+                f"{', '.join(texts)}: got text; allowed: ids, since the model was not trained on text and has no "
+                "tokenizer. Leave out --evaluation.paloma.dataset_name."
+            )
 
     def __call__(self, model: nn.Module, rng: np.random.Generator) -> list[Row]:
         """Return a row for each domain, then for all by tokens, and for all counting the same; nothing is drawn."""
@@ -143,10 +154,6 @@ class DomainPerplexity(Evaluation):
             yield held
 
     def _ids(self, document: Document) -> Iterator[NDArray[np.unsignedinteger]]:
-        if document.ids is None and self.tokenizer is None:
-            raise DataError(
-                f"{document.where}: got text; allowed: ids, since the model has learned ids without a text."
-            )
         pieces = [document.ids] if document.ids is not None else self._encoded(document)
         for ids in pieces:
             if len(ids) and int(ids.max()) >= self.n_tokens:
