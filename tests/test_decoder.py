@@ -223,6 +223,18 @@ def test_other_weights_can_be_put_in_for_one_call():
     assert all(weight.grad is not None for weight in other.parameters())
 
 
+def test_compiling_finds_one_graph_with_the_same_derivatives():
+    decoder, tokens = shaken(TINY), ids(2, 12)
+    compiled = torch.compile(decoder, backend="aot_eager", fullgraph=True, dynamic=False)
+    found = {}
+    for name, called in {"eager": decoder, "compiled": compiled}.items():
+        decoder.zero_grad()
+        loss = called(tokens, targets=tokens)
+        loss.backward()
+        found[name] = [loss.detach(), *(weight.grad.clone() for weight in decoder.parameters())]
+    torch.testing.assert_close(found["compiled"], found["eager"])
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_deep_copy_is_another_model(tied):
     config = ModelConfig(d_model=16, n_layers=1, max_seq_len=12, vocab_size=11, tie_word_embeddings=tied)

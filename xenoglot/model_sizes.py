@@ -11,7 +11,7 @@ its own 50,304 ids, in and out: 11, 65, 181 and 570 million.
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xenoglot.errors import UnknownNameError
 
@@ -26,7 +26,7 @@ PICO_VOCAB_SIZE = 50304
 """The ids of Pico's tokenizer."""
 
 
-def _size(d_model: int, n_layers: int, n_heads: int, n_kv_heads: int, hidden: int) -> Mapping[str, int]:
+def _size(d_model: int, n_layers: int, n_heads: int, n_kv_heads: int, hidden: int) -> Mapping[str, Any]:
     return MappingProxyType(
         {
             "d_model": d_model,
@@ -38,7 +38,7 @@ def _size(d_model: int, n_layers: int, n_heads: int, n_kv_heads: int, hidden: in
     )
 
 
-SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
+SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "xenoglot-1m": _size(128, 5, 2, 2, 384),
         "xenoglot-3m": _size(192, 7, 3, 3, 512),
@@ -61,7 +61,7 @@ def names() -> list[str]:
     return list(SIZES)
 
 
-def get(name: str) -> Mapping[str, int]:
+def get(name: str) -> Mapping[str, Any]:
     """Return the options of `ModelConfig` that a name stands for.
 
     Raises:
