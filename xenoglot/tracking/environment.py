@@ -12,8 +12,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import xenoglot
 
 __all__ = ["environment"]
@@ -23,6 +21,8 @@ PACKAGES = ("xenoglot", "torch", "numpy", "numba", "safetensors", "lightning-fab
 
 def environment() -> dict[str, Any]:
     """Describe versions, machine, devices and threads, as plain values ready for JSON."""
+    import torch  # here, since metrics are kept and read without it
+
     return {
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},

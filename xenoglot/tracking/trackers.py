@@ -92,6 +92,8 @@ def open_trackers(config: MonitoringConfig, folder: Path, name: str, run: Mappin
         _package("tensorboard", extra="tensorboard")
         openers["TensorBoard"] = lambda: _TensorBoard(folder / "tensorboard", run)
     if config.save_to_wandb:
+        if config.wandb.offline:  # read when the package is imported: its own troubles would be told to its makers
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         wandb = _package("wandb", extra="wandb")
         openers["Weights & Biases"] = lambda: _WeightsAndBiases(wandb, config.wandb, folder / "wandb", name, run)
     if config.save_to_trackio:
