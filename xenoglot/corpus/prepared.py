@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,8 @@ def prepare_tokens(
     path = folder / f"{_digest([LAYOUT, source, recipe])[:32]}.tokens"
     if (found := found_token_file(path)) is not None:
         return found
+    if sys.stderr.isatty():
+        print(f"{corpus.name}: making its tokens, once; they are kept in {folder}", file=sys.stderr)
     engine = loaded or _own_tokenizer(name, corpus, vocab_size)
     n_tokens = None if engine is None else engine.n_tokens
     write_token_file(
