@@ -131,7 +131,7 @@ class Attention(nn.Module):
         is_seen_TS = None
         if cache is not None:
             k_BKSC, v_BKSC = cache.extend(self.layer, k_BKSC, v_BKSC)
-            if start > 0:
+            if start > 0 and x_BTD.shape[1] > 1:  # a single token sees all there is
                 positions = torch.arange(k_BKSC.shape[2], device=x_BTD.device)
                 is_seen_TS = positions <= positions[start:, None]
         gathered_BHTC = F.scaled_dot_product_attention(
@@ -139,7 +139,7 @@ class Attention(nn.Module):
             k_BKSC,
             v_BKSC,
             attn_mask=is_seen_TS,
-            is_causal=self.is_causal and is_seen_TS is None,
+            is_causal=self.is_causal and start == 0,
             enable_gqa=self.shares_keys,
         )
         written_BTD: Tensor = self.o_proj(gathered_BHTC.transpose(1, 2).flatten(2))
