@@ -122,7 +122,7 @@ class MetaLearner(nn.Module):
             rng: Where a fresh head and its dropout are drawn from.
 
         Raises:
-            OptionError: If the decoder is wrapped, cut up, or compiled where it must be differentiated twice.
+            OptionError: If the decoder is wrapped, cut up, or compiled in place where more than the head adapts.
             DataError: If the task is of the other kind.
         """
         config, task = self.config, self._task(decoder, episode, rng)
@@ -228,14 +228,13 @@ class MetaLearner(nn.Module):
             )
 
     def _check_compiled(self, decoder: Decoder) -> None:
-        """Refuse what torch.compile cannot do: a compiled model's gradient has no gradient."""
-        is_twice = not self._only_head_adapts and self.config.order not in ("first", "reptile")
-        if is_twice and any(module._compiled_call_impl is not None for module in decoder.modules()):
+        """Refuse what torch.compile cannot do: its code has no second derivative, nor other weights put into it."""
+        if not self._only_head_adapts and any(part._compiled_call_impl is not None for part in decoder.modules()):
             raise OptionError(
-                "order",
-                self.config.order,
-                "first or reptile, where the model is compiled and more than the head adapts",
-                "Leave --training.compile out, or let the head alone adapt.",
+                "adapts",
+                self.config.adapts,
+                "head, where the decoder is compiled in place",
+                "Use torch.compile(decoder) elsewhere, and give the decoder itself here.",
             )
 
 
