@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from xenoglot.batches import Part, SampleBatches
 from xenoglot.errors import DataError, OptionError
+from xenoglot.evaluations.held_out_samples import HeldOutSamples
 from xenoglot.generate import write_samples
 from xenoglot.languages import MetaLMv1
+from xenoglot.rng import generator
 from xenoglot.samples import StoredSamples
 
 FAMILY = MetaLMv1(vocab_size=300, n_elements=3, element_length=4)
@@ -49,6 +54,39 @@ def test_rows_come_back_as_they_are_and_the_last_tenth_is_held_out(tmp_path: Pat
         assert len(got) == n_training
     again = opened(folder)
     np.testing.assert_array_equal(again.rows(range(20), seed=2)[0], samples.rows(range(20), seed=2)[0])
+
+
+def test_the_floor_of_the_held_out_rows_is_read_and_the_excess_is_measured(tmp_path: Path) -> None:
+    family = MetaLMv1(vocab_size=6, n_elements=3, element_length=4)
+    rows = family.batch(300, 12, seed=4, floor=True)
+    folder = tmp_path / "written"
+    folder.mkdir()
+    write_samples(family, folder / "some.parquet", samples=300, length=12, seed=4, floor=True, shards=17)
+    samples = opened(folder)
+    np.testing.assert_array_equal(samples.held_out_floor_nats(), rows.floor_nats[-30:])
+    uniform = Uniform(samples.n_tokens)
+    measured = HeldOutSamples(text=samples)(uniform, generator(0))
+    [whole] = [row.metrics for row in measured if row.slices == {"part": "whole"}]
+    assert whole["loss_nats"] == pytest.approx(math.log(samples.n_tokens))
+    assert whole["excess_nats"] == pytest.approx(math.log(samples.n_tokens) - rows.floor_nats[-30:].mean())
+    write_samples(family, folder / "some.npy", samples=30, length=12, seed=4)
+    without = opened(folder)
+    assert without.held_out_floor_nats() is None
+    [whole] = [
+        row.metrics for row in HeldOutSamples(text=without)(uniform, generator(0)) if row.slices == {"part": "whole"}
+    ]
+    assert "excess_nats" not in whole
+
+
+class Uniform(nn.Module):
+    """Gives every id the same probability."""
+
+    def __init__(self, n_tokens: int) -> None:
+        super().__init__()
+        self.n_tokens = n_tokens
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return torch.zeros(*input_ids.shape, self.n_tokens)
 
 
 def test_the_digest_is_that_of_the_rows_whatever_the_format(tmp_path: Path) -> None:

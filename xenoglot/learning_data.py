@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,13 @@ from xenoglot.corpus.base import Corpus
 from xenoglot.corpus.columns import open_dataset
 from xenoglot.corpus.text_files import TextFiles
 from xenoglot.corpus.tokenizer import Tokenizer
+from xenoglot.episodes.batches import Branches, HybridBatches, TaskSource
 from xenoglot.evaluations.base import Evaluation
+from xenoglot.evaluations.held_out_samples import HeldOutSamples
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
 from xenoglot.evaluations.perplexity import DomainPerplexity, open_domains
 from xenoglot.languages import Family
+from xenoglot.learning_tasks import language_tasks, sentence_tasks
 from xenoglot.rng import derive
 from xenoglot.samples import StoredSamples
 from xenoglot.text import read_text
@@ -34,16 +38,20 @@ class LearningData:
     Attributes:
         batches: The rows of each step.
         evaluations: What the model is measured on.
+        tasks: What is adapted to, if that is learned.
+        branches: Which steps are of tasks, if some are.
         files: A tokenizer, as the files that belong into a model's folder.
     """
 
     batches: BatchSource
     evaluations: Sequence[Evaluation]
+    tasks: TaskSource | None = None
+    branches: Branches | None = None
     files: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def open_data(config: RunConfig) -> LearningData:
-    """Open what is learned; a text is tokenized, once.
+    """Open what is learned; a text is tokenized, once, and so are the sentences that tasks are made of.
 
     Raises:
         DataError: If a file cannot be used.
@@ -54,6 +62,10 @@ def open_data(config: RunConfig) -> LearningData:
     cache_dir = config.data.cache_dir or Path(config.checkpointing.runs_dir) / TOKENS_FOLDER
     if config.data.samples is not None:
         return _samples(config, config.data.samples, cache_dir, seed)
+    return _text(config, cache_dir, seed)
+
+
+def _text(config: RunConfig, cache_dir: str | Path, seed: int) -> LearningData:
     text = read_text(
         _corpus(config.data),
         length=config.model.max_seq_len,
@@ -63,7 +75,21 @@ def open_data(config: RunConfig) -> LearningData:
     )
     batches = TextBatches(text=text, batch_size=config.data.dataloader.batch_size, seed=seed)
     evaluations = [HeldOutText(text=text), *_by_domain(config, text.tokenizer, text.n_tokens)]
-    return LearningData(batches=batches, evaluations=evaluations, files=batches.tokenizer_files())
+    data = LearningData(batches=batches, evaluations=evaluations, files=batches.tokenizer_files())
+    return _with_tasks(config, data, sentence_tasks(config, text, cache_dir)) if config.smlmt.enabled else data
+
+
+def _with_tasks(config: RunConfig, data: LearningData, tasks: TaskSource) -> LearningData:
+    seed = config.training.seed
+    branches = Branches(hybrid_ratio=config.smlmt.hybrid_ratio, seed=derive(seed, "branches"))
+    batches = HybridBatches(
+        tokens=data.batches,
+        tasks=tasks,
+        branches=branches,
+        tasks_per_step=config.smlmt.tasks_per_step,
+        seed=derive(seed, "tasks"),
+    )
+    return dataclasses.replace(data, batches=batches, tasks=tasks, branches=branches)
 
 
 def _samples(config: RunConfig, path: str, cache_dir: str | Path, seed: int) -> LearningData:
@@ -71,7 +97,8 @@ def _samples(config: RunConfig, path: str, cache_dir: str | Path, seed: int) -> 
         path, cache_dir=cache_dir, n_tokens=config.model.vocab_size, max_length=config.model.max_seq_len
     )
     batches = SampleBatches(samples=samples, batch_size=config.data.dataloader.batch_size, seed=seed)
-    evaluations = [HeldOutText(text=samples), *_by_domain(config, None, samples.n_tokens)]
+    held_out = HeldOutSamples(text=samples, epsilon_nats=config.evaluation.epsilon_nats)
+    evaluations = [held_out, *_by_domain(config, None, samples.n_tokens)]
     return LearningData(batches=batches, evaluations=evaluations)
 
 
@@ -107,7 +134,8 @@ def _languages(config: RunConfig, family: Family, seed: int) -> LearningData:
         n_languages=config.evaluation.n_languages,
         epsilon_nats=config.evaluation.epsilon_nats,
     )
-    return LearningData(batches=batches, evaluations=[fresh, *_by_domain(config, None, family.n_tokens)])
+    data = LearningData(batches=batches, evaluations=[fresh, *_by_domain(config, None, family.n_tokens)])
+    return _with_tasks(config, data, language_tasks(config, family)) if config.smlmt.enabled else data
 
 
 def _by_domain(config: RunConfig, tokenizer: Tokenizer | None, n_tokens: int) -> Sequence[Evaluation]:

@@ -22,7 +22,7 @@ from xenoglot.corpus.text_files import sha256_of
 from xenoglot.corpus.token_files import TokenFile, found_token_file, write_token_file
 from xenoglot.errors import DataError, MissingExtraError, OptionError
 from xenoglot.held_out import FEWEST_ROWS, measured_rows, training_part
-from xenoglot.languages.base import Tokens
+from xenoglot.languages.base import Nats, Tokens
 from xenoglot.permutation import EpochOrder
 
 __all__ = ["StoredSamples"]
@@ -72,7 +72,7 @@ class StoredSamples:
     def __init__(
         self, path: str | Path, *, cache_dir: str | Path, n_tokens: int | None = None, max_length: int | None = None
     ) -> None:
-        files = _files_of(Path(path))
+        self._files = files = _files_of(Path(path))
         self._shards = [_opened(file, Path(cache_dir)) for file in files]
         self.source = str(path)
         self.length = int(self._shards[0].shape[2])
@@ -108,8 +108,22 @@ class StoredSamples:
 
     def held_out_windows(self) -> Iterator[tuple[Tokens, Tokens]]:
         """Read the held-out rows, or as many of them as have 2^20 tokens: inputs and targets [N, L]."""
-        n_held_out = int(self._edges[-1]) - self._n_training
-        yield self._read((self._n_training + measured_rows(n_held_out, self.length)).tolist())
+        yield self._read(self._held_out.tolist())
+
+    def held_out_floor_nats(self) -> Nats | None:
+        """Read the floor of the same rows, float32 [N, L]; None unless every file keeps it, as parquet can."""
+        parts = []
+        for file, first, last in zip(self._files, self._edges[:-1], self._edges[1:], strict=True):
+            wanted = self._held_out[(self._held_out >= first) & (self._held_out < last)] - first
+            part = _floor_of_parquet(file, wanted) if file.suffix.lower() == ".parquet" else None
+            if part is None:
+                return None
+            parts.append(part)
+        return np.concatenate(parts).reshape(-1, self.length)
+
+    @property
+    def _held_out(self) -> NDArray[np.int64]:
+        return self._n_training + measured_rows(int(self._edges[-1]) - self._n_training, self.length)
 
     def token_bytes(self, token: int) -> bytes:
         """Return nothing: the ids stand for no text."""
@@ -254,3 +268,18 @@ def _pairs_of_parquet(path: Path) -> Iterator[Pairs]:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: it cannot be read as samples: {error}. Rows are lists of one length.") from error
+
+
+def _floor_of_parquet(path: Path, wanted: NDArray[np.int64]) -> Nats | None:
+    """Read the floor of some rows; None if the file does not keep it."""
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    if "floor_nats" not in file.schema_arrow.names:
+        return None
+    parts, first = [np.empty(0, np.float32)], 0
+    for batch in file.iter_batches(ROWS_AT_ONCE, columns=["floor_nats"]):
+        rows = wanted[(wanted >= first) & (wanted < first + batch.num_rows)] - first
+        parts += [batch.column(0)[row].values.to_numpy(False).astype(np.float32) for row in rows.tolist()]
+        first += batch.num_rows
+    return np.concatenate(parts)
