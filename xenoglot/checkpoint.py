@@ -41,11 +41,12 @@ from xenoglot.checkpoint_folders import (
 from xenoglot.comparing import differences
 from xenoglot.config import CheckpointingConfig, ModelConfig
 from xenoglot.errors import DataError, OutputError, ResumeError
-from xenoglot.files import reason_of, write_whole
+from xenoglot.files import StagedFiles, reason_of, write_whole
 from xenoglot.folders import clean_up, remove_folder, staged_folder
 from xenoglot.interchange import EMBEDDING, WEIGHTS_FILE, write_model_folder
 from xenoglot.manifest import write_manifest
 from xenoglot.run_lock import RunLock
+from xenoglot.tensor_files import write_tensors
 
 __all__ = ["Checkpoint", "Checkpoints", "RunLock", "TrainingState", "differences", "verify_checkpoint"]
 
@@ -220,7 +221,8 @@ class Checkpoints:
             with staged_folder(target, replace=True) as folder:
                 write_model_folder(folder, config, weights)
                 (folder / STATE_TENSORS).parent.mkdir()
-                write_whole(folder / STATE_TENSORS, safetensors.torch.save(dict(tensors)))
+                with StagedFiles() as staged, staged.open(folder / STATE_TENSORS) as file:
+                    write_tensors(file, tensors)
                 for name, content in files.items():
                     write_whole(folder / name, content)
                 write_manifest(folder, {"step": step})

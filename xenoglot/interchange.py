@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor
 
 from xenoglot.config import ModelConfig
 from xenoglot.errors import DataError, OutputError
 from xenoglot.files import StagedFiles
+from xenoglot.tensor_files import write_tensors
 
 __all__ = ["check_weights", "read_llama_config", "to_llama_config", "write_model_folder"]
 
@@ -78,7 +78,7 @@ def write_model_folder(folder: Path, config: ModelConfig, weights: Mapping[str, 
     Raises:
         OutputError: If the folder or a file cannot be written.
     """
-    stored = {name: weight.detach().contiguous() for name, weight in weights.items()}
+    stored = dict(weights)
     if config.tie_word_embeddings:
         stored.pop(OUTPUT_MATRIX, None)  # the format stores shared weights once
     description = {**to_llama_config(config), "torch_dtype": str(stored[EMBEDDING].dtype).removeprefix("torch.")}
@@ -88,7 +88,7 @@ def write_model_folder(folder: Path, config: ModelConfig, weights: Mapping[str, 
         raise OutputError(f"cannot make the folder {str(folder)!r}: {error.strerror}.") from error
     with StagedFiles() as staged:
         with staged.open(folder / WEIGHTS_FILE) as file:
-            file.write(safetensors.torch.save(stored, metadata={"format": "pt"}))
+            write_tensors(file, stored, {"format": "pt"})
         with staged.open(folder / CONFIG_FILE) as file:
             file.write(f"{json.dumps(description, indent=2)}\n".encode())
 
