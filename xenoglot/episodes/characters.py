@@ -24,6 +24,7 @@ __all__ = [
     "CLOSING",
     "DIGIT",
     "ENDING",
+    "ENDINGS",
     "HAN",
     "LATIN",
     "LETTER",
@@ -31,6 +32,7 @@ __all__ = [
     "MARK",
     "SPACE",
     "UNSPACED_ENDING",
+    "UNSPACED_ENDINGS",
     "VOWEL",
     "character_kinds",
     "folded",
@@ -47,7 +49,9 @@ N_TABLED = 0x40000
 """Beyond these code points there are no letters, and no marks but the selectors of variants."""
 APOSTROPHES = "'’＇"
 ENDINGS = ".!?…‽؟۔।॥።"
+"""What ends sentences when a space follows."""
 UNSPACED_ENDINGS = "。！？｡"
+"""What ends sentences whatever follows."""
 STRAIGHT_QUOTES = "\"'"
 JOINERS = "\u200c\u200d"
 """They stand within words of Persian and of Indic scripts."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xenoglot.corpus.subwords import load_tokenizer
 from xenoglot.corpus.tokenizer import ByteTokenizer, Tokenizer
 from xenoglot.errors import OptionError
+from xenoglot.kernels import compiled
 
 __all__ = ["Encoded", "SentenceEncoder", "tokenizer_from"]
 
@@ -80,7 +81,8 @@ class SentenceEncoder:
             ends: int64 [S], behind its last byte.
         """
         if self._is_bytes:
-            return self._bytes(text, begins, ends)
+            token_ids, places = _byte_tokens(text, begins, ends)
+            return Encoded(token_ids=token_ids, counts=ends - begins, begins=places, ends=places + 1)
         content = text.tobytes()
         sentences = [content[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
         parts = [
@@ -93,13 +95,6 @@ class SentenceEncoder:
             begins=np.concatenate([np.empty(0, np.int64), *(part.begins for part in parts)]),
             ends=np.concatenate([np.empty(0, np.int64), *(part.ends for part in parts)]),
         )
-
-    def _bytes(self, text: Bytes, begins: Integers, ends: Integers) -> Encoded:
-        counts = ends - begins
-        firsts = np.cumsum(counts) - counts
-        places = np.arange(int(counts.sum())) - np.repeat(firsts, counts)
-        token_ids = text[places + np.repeat(begins, counts)].astype(self.dtype) + self.dtype.type(1)
-        return Encoded(token_ids=token_ids, counts=counts, begins=places, ends=places + 1)
 
     def _tokens(self, sentences: Sequence[bytes]) -> Encoded:
         encodings = self._engine.encode_batch([line.decode() for line in sentences], add_special_tokens=False)
@@ -134,6 +129,20 @@ def _in_bytes(offsets: Integers, sentence: bytes) -> Integers:
     is_first = (np.frombuffer(sentence, np.uint8) & 0xC0) != 0x80
     places = np.append(np.flatnonzero(is_first), len(sentence))
     return places[offsets]
+
+
+@compiled
+def _byte_tokens(text: Any, begins: Any, ends: Any) -> Any:
+    """Return each byte plus one, and its place in its sentence."""
+    n_bytes = np.sum(ends - begins)
+    token_ids, places = np.empty(n_bytes, np.uint16), np.empty(n_bytes, np.int64)
+    n_read = 0
+    for sentence in range(len(begins)):
+        for place in range(ends[sentence] - begins[sentence]):
+            token_ids[n_read] = text[begins[sentence] + place] + 1
+            places[n_read] = place
+            n_read += 1
+    return token_ids, places
 
 
 def _mask_id(engine: Any, config: dict[str, Any], mask_token: str | None, name: str) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xenoglot.corpus.base import Corpus, Document, decoded
 from xenoglot.corpus.columns import open_dataset
 from xenoglot.corpus.text_files import TextFiles
+from xenoglot.episodes.characters import ENDINGS, UNSPACED_ENDINGS
 from xenoglot.episodes.scanning import scan
 from xenoglot.errors import DataError, OptionError
 
@@ -22,7 +23,9 @@ Bytes: TypeAlias = NDArray[np.uint8]
 
 SPLITTINGS = ("auto", "lines", "running")
 SAMPLE_BYTES = 1 << 20
-LEAST_RATIO, MOST_RATIO = 0.75, 1.25
+MOST_SENTENCES = 1.25  # of a line, on average
+FEWEST_ENDED, MOST_ENDED = 0.1, 0.75  # shares of the lines
+BEHIND_ENDINGS = " \t\r\"'’”»)]"
 
 
 class SentenceList(Corpus):
@@ -87,8 +90,9 @@ def is_running(corpus: Corpus, splitting: str) -> bool:
 
     Args:
         corpus: The documents.
-        splitting: ``lines``, ``running``, or ``auto``: lines if the corpus is a list; else, of the first megabyte, if
-            there are at most 1.25 sentences a line, and at least 0.75 where a line break is taken for a space.
+        splitting: ``lines``, ``running``, or ``auto``: lines if the corpus is a list, or if in its first megabyte there
+            are at most 1.25 sentences a line, and either most lines end as sentences do (three quarters) or hardly any
+            (a tenth, as in headlines).
 
     Example:
         >>> is_running(SentenceList(["One. Two."]), "auto")
@@ -101,10 +105,11 @@ def is_running(corpus: Corpus, splitting: str) -> bool:
     if isinstance(corpus, SentenceList):
         return False
     sample = _beginning(corpus)
-    n_lines = _n_sentences(sample, running=False)
-    n_within_lines = _n_sentences(sample.replace(b"\n", b"\n\n"), running=True)
-    n_across_lines = _n_sentences(sample, running=True)
-    return n_within_lines > MOST_RATIO * n_lines or n_across_lines < LEAST_RATIO * n_lines
+    lines = [line for line in sample.decode(errors="ignore").split("\n") if line.strip()]
+    n_ended = sum(line.rstrip(BEHIND_ENDINGS).endswith(tuple(ENDINGS + UNSPACED_ENDINGS)) for line in lines)
+    within = scan(np.frombuffer(sample.replace(b"\n", b"\n\n"), np.uint8), is_running=True, is_last=True)
+    has_sentences = len(within.begins) > MOST_SENTENCES * len(lines)
+    return has_sentences or FEWEST_ENDED * len(lines) < n_ended < MOST_ENDED * len(lines)
 
 
 def _beginning(corpus: Corpus) -> bytes:
@@ -116,10 +121,6 @@ def _beginning(corpus: Corpus) -> bytes:
         if n_bytes >= SAMPLE_BYTES:
             break
     return b"".join(pieces)
-
-
-def _n_sentences(text: bytes, *, running: bool) -> int:
-    return len(scan(np.frombuffer(text, np.uint8), is_running=running, is_last=True).begins)
 
 
 def _bytes_of(sentence: str, number: int) -> bytes:

@@ -130,8 +130,8 @@ class SMLMT(EpisodeSource):
             max_token_freq: Most sentences that it occurs in.
             max_length: Tokens of the longest sentence that is used.
             held_out_share: Share of the words, and of the sentences, of validation and of test each.
-            stem_language: Whose endings are taken off to compare words, as `snowballstemmer` calls it; ``any`` takes
-                none off.
+            stem_language: Whose endings are taken off to compare words, by Snowball (Porter 2001); ``any`` takes none
+                off.
             cache_dir: Where tokens and index are kept, for the next time too; nowhere if None.
 
         Raises:

@@ -220,20 +220,20 @@ def _chosen(words: list[str], frequencies: Array, choice: WordChoice, vocabulary
 def _stems(words: list[str], language: str) -> list[str]:
     if language == ANY_LANGUAGE:
         return words
-    import snowballstemmer
+    from Stemmer import Stemmer
 
-    return list(snowballstemmer.stemmer(language).stemWords(words))
+    return list(Stemmer(language, 0).stemWords(words))
 
 
 def _stemmer_of(language: str) -> list[str]:
     """Return what stems depend on: another version of the library may take off other endings."""
-    return [language] if language == ANY_LANGUAGE else [language, importlib.metadata.version("snowballstemmer")]
+    return [language] if language == ANY_LANGUAGE else [language, importlib.metadata.version("PyStemmer")]
 
 
 def _stemmers() -> list[str]:
-    import snowballstemmer
+    from Stemmer import algorithms
 
-    return list(snowballstemmer.algorithms())
+    return list(algorithms())
 
 
 @compiled
