@@ -208,7 +208,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system that is soon full."""
     place = tmp_path / "disk"
     place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)]
+    words = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
     if shutil.which("mount") is None or subprocess.run(words, capture_output=True, check=False).returncode:
         pytest.skip("mounting a small file system is not permitted here")
     yield place
