@@ -251,8 +251,11 @@ def data_share(name: str, family: Any, length: int, clock: Callable[[], float], 
     }
 
 
-def measure_cuda(repeats: int, *, n_rows: int = 32, length: int = 2048) -> dict[str, Any]:
+def measure_cuda(repeats: int, *, length: int = 2048) -> dict[str, Any]:
     """Measure tokens a second and MFU of a 125M decoder: bfloat16 products, compiled, the update included."""
+    device = torch.device("cuda")
+    gigabytes = torch.cuda.get_device_properties(device).total_memory / 1e9
+    n_rows = max(1, min(32, int(gigabytes / 4)))  # a row's logits and their derivatives are 1 to 2 GB
     config = ModelConfig(
         d_model=768,
         n_layers=12,
@@ -263,7 +266,6 @@ def measure_cuda(repeats: int, *, n_rows: int = 32, length: int = 2048) -> dict[
         vocab_size=50304,
         tie_word_embeddings=True,
     )
-    device = torch.device("cuda")
     model = our_model(config).to(device)
     ids = torch.randint(0, 50304, (n_rows, length + 1), generator=torch.Generator().manual_seed(0)).to(device)
 
