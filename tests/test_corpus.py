@@ -123,6 +123,12 @@ def test_what_cannot_be_decompressed_is_named(tmp_path: Path, ending: str) -> No
             texts_of(TextFiles(path))
 
 
+def test_what_can_be_read_only_once_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe: it is no regular file"):
+        TextFiles(tmp_path / "pipe")
+
+
 @settings(max_examples=40, deadline=None)
 @given(content=st.binary(max_size=12) | st.text(max_size=6).map(str.encode), cuts=st.lists(st.integers(0, 12)))
 def test_decoding_in_pieces_is_decoding_the_whole(content: bytes, cuts: list[int]) -> None:

@@ -132,6 +132,17 @@ def test_processes_that_prepare_at_once_do_no_harm(tmp_path: Path) -> None:
     assert [file for file in tmp_path.iterdir() if "partial" in file.name] == []
 
 
+def test_what_a_killed_process_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    path = write(tmp_path / "book.txt", b"the best of times")
+    made = prepare_tokens(TextFiles(path), cache_dir=tmp_path)
+    made.path.unlink()
+    old = write(tmp_path / f".{made.path.name}.0123abcd.partial", b"half")
+    new = tmp_path / f".{made.path.name}.4567abcd.partial"
+    new.write_bytes(b"half")
+    prepare_tokens(TextFiles(path), cache_dir=tmp_path)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
 def test_nothing_is_left_of_what_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write(tmp_path / "empty" / "a.jsonl", b'\n{"text": ""}\n')

@@ -31,6 +31,7 @@ __all__ = ["made_folder", "prepare_tokens", "source_digest", "tokenizer_of"]
 LAYOUT = 1  # of what stands in the file; changes whenever the same text would give other tokens
 BYTES, BPE = "bytes", "bpe"
 SETTLED_SECONDS = 2.0  # a file may change twice within what its clock can tell apart
+ABANDONED_SECONDS = 24 * 3600.0
 LONGEST_NAME = 200
 
 
@@ -61,6 +62,7 @@ def prepare_tokens(
     path = folder / f"{_digest([LAYOUT, source, recipe])[:32]}.tokens"
     if (found := found_token_file(path)) is not None:
         return found
+    _remove_abandoned(path)
     if sys.stderr.isatty():
         print(f"{corpus.name}: making its tokens, once; they are kept in {folder}", file=sys.stderr)
     engine = loaded or _own_tokenizer(name, corpus, vocab_size)
@@ -126,6 +128,14 @@ def source_digest(corpus: Corpus, folder: Path) -> str:
         with StagedFiles() as staged, staged.open(memory) as file:
             file.write(json.dumps({"source": corpus.name, "source_sha256": digest}).encode())
     return digest
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed processes left of the same file; one that is still at work writes all the time."""
+    for partial in path.parent.glob(f".{path.name}.*.partial"):
+        with contextlib.suppress(OSError):
+            if time.time() - partial.stat().st_mtime > ABANDONED_SECONDS:
+                partial.unlink()
 
 
 def _own_tokenizer(name: str | None, corpus: Corpus, vocab_size: int) -> Tokenizer | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["SubwordTokenizer", "load_tokenizer", "restore_tokenizer", "train_bpe"]
 
 PIECE_LETTERS = 1 << 16
-PIECES_AT_ONCE = 64
+LETTERS_AT_ONCE = 1 << 22  # in pieces, over which the library's threads share
 BEFORE_A_WORD = re.compile(r"(?s).*[^\W_](?=[ \n])")
 TASKS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 SINGLE_BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece writes a byte of a letter that it does not know
@@ -67,7 +66,7 @@ class SubwordTokenizer(Tokenizer):
     def encode(self, documents: Iterable[Document], *, with_ends: bool = False) -> Iterator[TokenArray]:
         marked = ((piece, is_last) for document in documents for piece, is_last in _with_last(_pieces(document)))
         end = [self.end_of_text] if with_ends and self.end_of_text is not None else []
-        while batch := list(itertools.islice(marked, PIECES_AT_ONCE)):
+        for batch in _batches(marked):
             encodings = self._engine.encode_batch_fast([piece for piece, _ in batch], add_special_tokens=False)
             for (_, is_last), encoding in zip(batch, encodings, strict=True):
                 yield np.array(encoding.ids + end if is_last else encoding.ids, np.uint32)
@@ -196,6 +195,20 @@ def _pieces(document: Document) -> Iterator[str]:
             yield text[:cut]
             text = text[cut:]
     yield text
+
+
+def _batches(marked: Iterator[tuple[str, bool]]) -> Iterator[list[tuple[str, bool]]]:
+    """Gather pieces that are encoded at once."""
+    batch: list[tuple[str, bool]] = []
+    n_letters = 0
+    for piece, is_last in marked:
+        batch.append((piece, is_last))
+        n_letters += 1 + len(piece)
+        if n_letters >= LETTERS_AT_ONCE:
+            yield batch
+            batch, n_letters = [], 0
+    if batch:
+        yield batch
 
 
 def _with_last(pieces: Iterator[str]) -> Iterator[tuple[str, bool]]:

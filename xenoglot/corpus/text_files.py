@@ -65,6 +65,8 @@ def _files_of(path: Path) -> list[Path]:
     if not path.is_dir():
         if not path.exists():
             raise DataError(f"{path}: the text cannot be read: No such file or directory. Name a file or a folder.")
+        if not path.is_file():
+            raise DataError(f"{path}: it is no regular file, and a text is read more than once. Write it to a file.")
         return [path]
     found = [inner for inner in path.rglob("*") if inner.is_file() and _kind(inner) in ENDINGS]
     shown = [inner for inner in found if not any(part.startswith(".") for part in inner.relative_to(path).parts)]
