@@ -138,6 +138,13 @@ def test_a_run_is_told_in_words_and_figures(run):
     assert "torch" in text
 
 
+def test_an_interval_may_have_no_end(run):
+    rows = evaluation_rows(2.0)
+    rows[-1]["metrics"] |= {"tokens_to_epsilon_low": 17.0, "tokens_to_epsilon_high": None}
+    write_json(run / "eval_results" / "step_20.json", {"step": 20, "rows": rows})
+    assert "stays there, after 21 (17 to never) tokens" in page_of(run).text
+
+
 def test_curves_are_where_their_values_are(run):
     loss = next(chart for chart in page_of(run).charts if chart["x_label"] == "tokens read")
     by_label = {curve["label"]: curve["points"] for curve in loss["curves"]}

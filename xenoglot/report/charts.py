@@ -18,7 +18,7 @@ __all__ = ["Chart", "Curve", "Scale", "draw", "short", "thinned"]
 Scale = Literal["linear", "log2", "log10"]
 Point = tuple[float, float]
 
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 46, 20, 10, 34
 """Margins for ticks and labels, in units of the drawing."""
 MOST_POINTS = 240
 """More than this many points of one curve are averaged in bins: they would fall on the same pixels."""
@@ -141,6 +141,7 @@ def draw(
     y_scale: Scale = "linear",
     size: tuple[int, int] = (400, 250),
     top: float | None = None,
+    x_span: tuple[float, float] | None = None,
 ) -> Chart | None:
     """Lay out curves in one frame; None if there is nothing to see.
 
@@ -153,12 +154,13 @@ def draw(
         y_scale: Of the vertical axis; a linear one starts at zero.
         size: Width and height.
         top: A value up to which the vertical axis reaches at least.
+        x_span: Values from and to which the horizontal axis reaches at least.
     """
     width, height = size
     shown = [curve for given in curves if (curve := _drawable(given, x_scale, y_scale)).points]
     if not shown:
         return None
-    xs = [x for curve in shown for x, _ in curve.points]
+    xs = [x for curve in shown for x, _ in curve.points] + list(x_span or ())
     ys = [y for curve in shown for _, y in curve.points] + ([] if top is None else [top])
     if y_scale == "linear":  # a logarithmic one would reach down to where a band all but touches zero
         ys += [end for curve in shown for _, *ends in curve.band for end in ends]
@@ -223,7 +225,7 @@ def _path(curve: Curve, x_axis: _Axis, y_axis: _Axis) -> dict[str, Any]:
         "curve": curve,
         "line": _line(places) if len(places) > 1 else "",
         "band": f"{_line([*upper, *reversed(lower)])}Z" if len(upper) > 1 else "",
-        "dots": places if len(places) == 1 or _is_sparse(places) else [],
+        "dots": places if not curve.is_dashed and (len(places) == 1 or _is_sparse(places)) else [],
     }
 
 

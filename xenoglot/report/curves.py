@@ -100,24 +100,30 @@ def over_training_charts(records: Sequence[RunRecord]) -> ChartGroup | None:
     has_floor = any(record.final.one(part="last quarter").get("excess_nats") is not None for record in records)
     name = "excess_nats" if has_floor else "loss_nats"
     what = "Excess over the floor" if has_floor else "Held-out loss"
+    steps = (0.0, float(max(record.last_step for record in records)))
+    learner = list(_best_learner_needs(records, steps))
+    dashed = " Dashed: the best learner." if learner else ""
     epsilon = next((eps for record in records if (eps := _summary(record.final).get("epsilon_nats"))), None)
     charts = [
         draw(
             list(_over_training(records, name, lambda rows: rows.one(part="last quarter"))),
             title=f"{what}, last quarter of the context, nats",
             x_label="training steps",
+            x_span=steps,
         ),
         draw(
-            list(_over_training(records, "tokens_to_epsilon", _summary)),
+            [*learner, *_over_training(records, "tokens_to_epsilon", _summary)],
             title=f"Tokens read until within {epsilon:g} nats of the floor" if epsilon else "",
             x_label="training steps",
-            note="No dot where the model does not come so near and stay there.",
+            x_span=steps,
+            note=f"No dot where the model does not come so near and stay there.{dashed}",
             y_scale="log2",
         ),
         draw(
             list(_over_training(records, "in_context_score_nats", _summary)),
             title="In-context score: late loss minus early loss, nats",
             x_label="training steps",
+            x_span=steps,
             note="Below zero where reading on helps (Olsson et al., 2022).",
         ),
     ]
@@ -233,6 +239,22 @@ def _by_position(
         if len(known) == len(names) and has_band:
             band = list(zip(middles.tolist(), means[1].tolist(), means[2].tolist(), strict=True))
     return Curve(label=label, points=points, colour=colour, band=band, weight=weight, is_dashed=is_dashed)
+
+
+def _best_learner_needs(records: Sequence[RunRecord], steps: tuple[float, float]) -> Iterator[Curve]:
+    """Yield how many tokens the best learner needs, if that is the same for all runs."""
+    summary = {"summary": "learning in context"}
+    needed = {
+        (str(predictor), metrics["tokens_to_epsilon"])
+        for record in records
+        for exactness in ("exact", "near-exact")
+        for predictor, metrics in record.references.by("predictor", exactness=exactness, **summary)
+        if "tokens_to_epsilon" in metrics
+    }
+    if len(needed) == 1:
+        [(predictor, tokens)] = needed
+        points = [(step, tokens) for step in steps]
+        yield Curve(label=f"best learner ({predictor})", points=points, colour="var(--reference)", is_dashed=True)
 
 
 def _over_training(

@@ -151,9 +151,11 @@ def _nearness(record: RunRecord) -> Iterator[str]:
         return
     epsilon = f"{summary['epsilon_nats']:g} nats"
     if "tokens_to_epsilon" in summary:
+        low, high = (summary.get(f"tokens_to_epsilon_{end}") for end in ("low", "high"))
+        ends = "" if low is None else f" ({low:,.0f} to {'never' if high is None else format(high, ',.0f')})"
         yield (
-            f"It comes within {epsilon} of the floor, and stays there, after "
-            f"{_with_interval(summary, 'tokens_to_epsilon', ',.0f')} tokens."
+            f"It comes within {epsilon} of the floor, and stays there, after {summary['tokens_to_epsilon']:,.0f}"
+            f"{ends} tokens."
         )
     else:
         yield f"It does not come within {epsilon} of the floor and stay there."
@@ -173,11 +175,10 @@ def _score(rows: Evaluated) -> Iterator[str]:
         yield f"{says}: the in-context score, late loss minus early loss, is {score}{ends} nats."
 
 
-def _with_interval(metrics: Mapping[str, float], name: str, form: str = ".3f") -> str:
+def _with_interval(metrics: Mapping[str, float], name: str) -> str:
     """Write a mean with its 95 % interval, as far as it is known."""
     low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
-    mean = format(metrics[name], form)
-    return mean if low is None or high is None else f"{mean} ({format(low, form)} to {format(high, form)})"
+    return f"{metrics[name]:.3f}" + ("" if low is None or high is None else f" ({low:.3f} to {high:.3f})")
 
 
 def _signed(value: float) -> str:
