@@ -48,6 +48,7 @@ CASES = {
     "text": (1, 20, {**TEXT, "training.optimization.optimizer": "muon"}),
     "languages, two processes": (2, 12, IN_PARTS),
     "text, two processes": (2, 12, {**TEXT, **IN_PARTS}),
+    "languages, the model cut up over two processes": (2, 6, {**IN_PARTS, "training.fabric.strategy": "fsdp"}),
 }
 
 
