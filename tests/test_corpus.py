@@ -65,6 +65,12 @@ def test_the_field_is_text_or_else_the_first_string(tmp_path: Path) -> None:
     assert texts_of(TextFiles(path)) == [b"first", b"yes"]
 
 
+def test_a_byte_order_mark_is_no_part_of_json(tmp_path: Path) -> None:
+    path = tmp_path / "talk.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"text": "good"}\n')
+    assert texts_of(TextFiles(path)) == [b"good"]
+
+
 def test_frames_one_behind_the_other_are_one_file(tmp_path: Path) -> None:
     for ending, compress in COMPRESS.items():
         path = tmp_path / f"book.txt{ending}"
@@ -177,6 +183,9 @@ def test_a_folder_of_parquet_is_read_in_order(tmp_path: Path) -> None:
     for name in ("b", "a"):
         write_parquet(tmp_path / f"{name}.parquet", text=[name])
     assert texts_of(open_dataset(str(tmp_path))) == [b"a", b"b"]
+    write_parquet(tmp_path / "c.parquet", text=[[1, 2]])
+    with pytest.raises(DataError, match=r"c\.parquet: column 'text' holds something else"):
+        texts_of(open_dataset(str(tmp_path)))
     write_parquet(tmp_path / "c.parquet", words=["c"])
     with pytest.raises(DataError, match=r"c\.parquet: there is no column 'text'"):
         texts_of(open_dataset(str(tmp_path)))
@@ -194,6 +203,11 @@ def test_columns_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         list(open_dataset(path, column="real").documents())
     with pytest.raises(DataError, match="got the columns words"):
         open_dataset(str(write_parquet(tmp_path / "words.parquet", words=["a"])))
+    whole = write_parquet(tmp_path / "damaged.parquet", text=["long enough "] * 9).read_bytes()
+    for damaged in (whole[:4] + bytes(36) + whole[40:], whole.replace(b"long", b"l\xffng")):
+        (tmp_path / "damaged.parquet").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"damaged\.parquet: it cannot be read beyond row \d+"):
+            texts_of(open_dataset(str(tmp_path / "damaged.parquet")))
     (tmp_path / "no.parquet").write_bytes(b"no table")
     with pytest.raises(DataError, match=r"no\.parquet: it cannot be read as parquet"):
         open_dataset(str(tmp_path / "no.parquet"))
@@ -212,7 +226,7 @@ def test_a_dataset_by_name_is_streamed(tmp_path: Path) -> None:
     """The library reads a local folder as it reads a name; in a process of its own, since it is set up on import."""
     folder = tmp_path / "dataset"
     folder.mkdir()
-    (folder / "train.jsonl").write_text('{"n": 1, "text": "one"}\n{"n": 2, "text": "two"}\n')
+    (folder / "train.jsonl").write_text('{"n": 1, "text": null}\n{"n": 2, "text": "two"}\n{"n": 3, "text": "one"}\n')
     (folder / "test.jsonl").write_text('{"n": 1, "text": "three"}\n')
     program = f"""
 from xenoglot.corpus.columns import open_dataset
@@ -231,7 +245,7 @@ for options in ({{"split": "nowhere"}}, {{"column": "words"}}, {{"subset": "noth
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=200)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == f"[['{folder}, train, row 0', b'one'], ['{folder}, train, row 1', b'two']] False"
+    assert lines[0] == f"[['{folder}, train, row 1', b'two'], ['{folder}, train, row 2', b'one']] False"
     assert lines[1:3] == ["[[b'three']]", "True"]
     assert [line.split()[0] for line in lines[3:] if line.startswith("DataError")] == ["DataError"] * 3
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xenoglot.errors import DataError
 
-__all__ = ["Corpus", "Document", "Ids", "decoded"]
+__all__ = ["Corpus", "Document", "Ids", "decoded", "encoded"]
 
 Ids: TypeAlias = NDArray[np.uint32]
 
@@ -60,6 +60,20 @@ class Corpus(ABC):
     @abstractmethod
     def digest(self) -> str:
         """Return a number, in hexadecimal digits, that is another one when the documents are others."""
+
+
+def encoded(text: str, where: str) -> bytes:
+    """Turn characters into bytes.
+
+    Raises:
+        DataError: If one of them is none: JSON can hold halves of pairs.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{where}: character {error.start} of the text is half of a pair (a lone surrogate). Leave it out."
+        ) from error
 
 
 def decoded(document: Document) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xenoglot.corpus.base import Corpus, Document
+from xenoglot.corpus.base import Corpus, Document, encoded
 from xenoglot.corpus.text_files import sha256_of
 from xenoglot.errors import DataError, MissingExtraError
 
@@ -43,7 +43,7 @@ class _Column(Corpus):
             if self.holds_ids:
                 yield Document(where=where, ids=_checked_ids(value, where))
             elif value:
-                yield Document(where=where, pieces=[value.encode()])
+                yield Document(where=where, pieces=[encoded(value, where)])
 
 
 class ParquetFiles(_Column):
@@ -66,15 +66,23 @@ class ParquetFiles(_Column):
         self.holds_ids = _holds_ids(str(schema.field(self.column).type), self.column, self.name)
 
     def _values(self) -> Iterator[tuple[str, Any]]:
+        import pyarrow as pa
+
         for path in self.files:
             file, row = self._opened(path), 0
-            if self.column not in file.schema_arrow.names:
+            schema = file.schema_arrow
+            if self.column not in schema.names:
                 raise DataError(f"{path}: there is no column {self.column!r}, as {self.files[0]} has.")
-            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=[self.column]):
-                for value in batch.column(0):
-                    ids = self.holds_ids and value.is_valid
-                    yield f"{path}, row {row}", value.values.to_numpy(False) if ids else value.as_py()
-                    row += 1
+            if _holds_ids(str(schema.field(self.column).type), self.column, str(path)) != self.holds_ids:
+                raise DataError(f"{path}: column {self.column!r} holds something else than in {self.files[0]}.")
+            try:
+                for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=[self.column]):
+                    for value in batch.column(0):
+                        ids = self.holds_ids and value.is_valid
+                        yield f"{path}, row {row}", value.values.to_numpy(False) if ids else value.as_py()
+                        row += 1
+            except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+                raise DataError(f"{path}: it cannot be read beyond row {row}: {error}. Is it whole?") from error
 
     @staticmethod
     def _opened(path: Path) -> Any:
@@ -119,20 +127,29 @@ class HubDataset(_Column):
             self._builder = datasets.load_dataset_builder(name, subset)
             self._rows = self._builder.as_streaming_dataset(split=split)
             first: dict[str, Any] = next(iter(self._rows), {})
+            self.column = _chosen(column, list(first), name)
+            known = (fields[self.column] for fields in self._rows if fields[self.column] is not None)
+            self.holds_ids = not isinstance(next(known, ""), str)
+        except DataError:
+            raise
         except Exception as error:  # no such name, no permission, no network: the library has an error for each
             raise DataError(
                 f"{name}: the dataset cannot be read: {error}. Allowed: a name on the Hub, a parquet file, a folder."
             ) from error
-        self.column = _chosen(column, list(first), name)
-        self.holds_ids = not isinstance(first[self.column], str)
 
     def _values(self) -> Iterator[tuple[str, Any]]:
-        for row, fields in enumerate(self._rows):
+        for row, fields in enumerate(self._streamed()):
             value, where = fields[self.column], f"{self.name}, {self.split}, row {row}"
             if value is not None and isinstance(value, str) == self.holds_ids:
                 expected = "ids" if self.holds_ids else "text"
                 raise DataError(f"{where}: column {self.column!r} holds {type(value).__name__}; allowed: {expected}.")
             yield where, value
+
+    def _streamed(self) -> Iterator[dict[str, Any]]:
+        try:
+            yield from self._rows
+        except Exception as error:  # the network, a damaged file: the library has an error for each
+            raise DataError(f"{self.name}, {self.split}: it cannot be read to its end: {error}. Try again.") from error
 
     def digest(self) -> str:
         """Return the SHA-256 of what the library itself tells versions of a dataset apart by."""

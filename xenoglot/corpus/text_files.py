@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from xenoglot.corpus.base import Corpus, Document
+from xenoglot.corpus.base import Corpus, Document, encoded
 from xenoglot.errors import DataError
 
 __all__ = ["TextFiles", "sha256_of"]
@@ -95,7 +95,7 @@ def _documents_of_lines(path: Path) -> Iterator[Document]:
 
 def _text_of_line(line: bytes, where: str) -> bytes:
     try:
-        fields = json.loads(line.decode())
+        fields = json.loads(line.decode("utf-8-sig"))  # some programs begin a file with a byte order mark
     except UnicodeDecodeError as error:
         raise DataError(f"{where}: byte {error.start} of the line is not UTF-8. JSON lines are.") from error
     except (ValueError, RecursionError) as error:
@@ -105,12 +105,7 @@ def _text_of_line(line: bytes, where: str) -> bytes:
     text = fields.get("text", next((value for value in fields.values() if isinstance(value, str)), None))
     if not isinstance(text, str):
         raise DataError(f"{where}: got the fields {', '.join(fields) or 'none'}; allowed: one with text, best 'text'.")
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{where}: character {error.start} of the text is half of a pair (a lone surrogate)."
-        ) from error
+    return encoded(text, where)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
