@@ -184,6 +184,9 @@ def test_arrays_and_tables_of_other_kinds_are_named(tmp_path: Path) -> None:
         "columns": {"inputs": [[1, 2]] * 30},
         "uneven": {"inputs": [[1, 2]] * 30, "targets": [[1, 2]] * 29 + [[1]]},
         "missing": {"inputs": [[1, 2]] * 30, "targets": [[1, 2]] * 29 + [None]},
+        "real": {"inputs": [[1.5, 2]] * 30, "targets": [[1, 2]] * 30},
+        "large": {"inputs": [[1, 2**40]] * 30, "targets": [[1, 2]] * 30},
+        "minus": {"inputs": [[1, -2]] * 30, "targets": [[1, 2]] * 30},
         "words": {"inputs": ["a"] * 30, "targets": ["b"] * 30},
     }.items():
         pq.write_table(pa.table(table), tmp_path / f"{name}.parquet")

@@ -263,11 +263,19 @@ def _pairs_of_parquet(path: Path) -> Iterator[Pairs]:
                 raise DataError(f"{path}: got no columns 'inputs' and 'targets', which samples have.")
             if batch.num_rows:
                 lists = [np.stack([row.values.to_numpy(False) for row in column]) for column in batch.columns]
-                yield np.stack(lists, axis=1)
+                yield _checked_pairs(np.stack(lists, axis=1), path)
     except (OSError, pa.ArrowException, AttributeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path}: it cannot be read as samples: {error}. Rows are lists of one length.") from error
+
+
+def _checked_pairs(pairs: Pairs, path: Path) -> Pairs:
+    if not np.issubdtype(pairs.dtype, np.integer) or pairs.min() < 0 or pairs.max() >= 2**31:
+        raise DataError(
+            f"{path}: got {pairs.dtype} from {pairs.min()} to {pairs.max()}; allowed: ids from 0 to {2**31 - 1}."
+        )
+    return pairs
 
 
 def _floor_of_parquet(path: Path, wanted: NDArray[np.int64]) -> Nats | None:
