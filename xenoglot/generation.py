@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xenoglot.errors import DataError, OptionError
+from xenoglot.errors import DataError
 from xenoglot.key_values import KeyValueCache
+from xenoglot.options import check_options, option, whole_number
 
 __all__ = ["Sampling", "check_prompt", "generate"]
 
@@ -45,17 +46,18 @@ class Sampling:
         tensor([[1., 0., 0., 0.]])
     """
 
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
+    temperature: float = option(1.0, "divides the logits; 0 is greedy", minimum=0)
+    top_k: int | None = option(None, "how many of the greatest logits are kept; all if none", unit="ids", minimum=1)
+    top_p: float | None = option(
+        None,
+        "mass that the likeliest ids must reach; all are kept if none",
+        minimum=0,
+        maximum=1,
+        exclusive_minimum=True,
+    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise OptionError("temperature", self.temperature, "a finite number, at least 0", "0 is greedy.")
-        if self.top_k is not None and (isinstance(self.top_k, bool) or self.top_k != int(self.top_k) or self.top_k < 1):
-            raise OptionError("top_k", self.top_k, "a whole number, at least 1, or None")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise OptionError("top_p", self.top_p, "a number above 0 and at most 1, or None")
+        check_options(self)
 
     def law(self, logits_BV: Tensor) -> Tensor:
         """Return the probability of every id, float32 [B, V]."""
@@ -128,8 +130,7 @@ def check_prompt(input_ids: Tensor, *, vocab_size: int, max_seq_len: int, max_ne
         OptionError: If ``max_new_tokens`` is not a whole number, at least 1.
         DataError: If the ids are none of the model's, or there is no room for what follows.
     """
-    if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-        raise OptionError("max_new_tokens", max_new_tokens, "a whole number, at least 1")
+    whole_number("max_new_tokens", max_new_tokens, minimum=1)
     if input_ids.ndim != 2 or not input_ids.numel():
         raise DataError(f"input_ids: got shape {list(input_ids.shape)}; allowed: [B, T], at least one token a row.")
     low, high = int(input_ids.min()), int(input_ids.max())
