@@ -112,7 +112,12 @@ def test_tied_weights_are_stored_once_and_both_come_back(tmp_path: Path) -> None
     )
     weights = weights_of(5, config)
     sizes = {}
-    for name, given_weights in {"shared": weights, "reversed": dict(reversed(weights.items()))}.items():
+    ways = {
+        "shared": weights,
+        "reversed": dict(reversed(weights.items())),
+        "copies": {name: weight.clone() for name, weight in weights.items()},
+    }
+    for name, given_weights in ways.items():
         with Checkpoints(tmp_path / name, FOREGROUND) as checkpoints:
             folder = checkpoints.save(1, config=config, weights=given_weights, state=STATE)
             again, _ = checkpoints.latest().read()
@@ -289,6 +294,21 @@ def test_a_damaged_one_is_named_set_aside_and_skipped(tmp_path: Path, capsys: py
     flip(tmp_path / "checkpoints" / "step_10" / "config.json")
     assert latest(tmp_path).step == 8
     assert names(tmp_path) == ["step_10.corrupt-1", "step_10.corrupt-2", "step_8", "step_9.corrupt-1"]
+
+
+def test_what_a_dead_process_left_half_written_anywhere_in_the_run_is_removed(tmp_path: Path) -> None:
+    save(tmp_path, 5)
+    left = [".report.html.0123abcd.partial", "eval_results/.step_5.json.0123abcd.partial"]
+    kept = [".hidden", "notes.partial", "eval_results/step_5.json"]
+    (tmp_path / "eval_results").mkdir()
+    for name in (*left, *kept):
+        (tmp_path / name).touch()
+    (tmp_path / "checkpoints" / ".step_6.0123abcd.partial" / "state").mkdir(parents=True)
+    with Checkpoints(tmp_path, FOREGROUND):
+        pass
+    assert [name for name in left if (tmp_path / name).exists()] == []
+    assert all((tmp_path / name).exists() for name in kept)
+    assert names(tmp_path) == ["step_5"]
 
 
 def test_names_that_only_look_like_steps_are_left_alone(tmp_path: Path) -> None:

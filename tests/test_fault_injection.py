@@ -76,6 +76,12 @@ def check_that_they_are_the_same(whole: Path, mended: Path) -> None:
     assert metrics_of(whole) == metrics_of(mended)
     assert results_of(whole) == results_of(mended)
     assert manifests_of(whole) == manifests_of(mended)
+    assert names_in(whole) == names_in(mended)
+
+
+def names_in(run: Path) -> set[str]:
+    """Return the names of all files: what was half-written when a process died is gone."""
+    return {str(path.relative_to(run)) for path in run.rglob("*")}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -43,7 +43,7 @@ from xenoglot.config import CheckpointingConfig, ModelConfig
 from xenoglot.errors import DataError, OutputError, ResumeError
 from xenoglot.files import StagedFiles, reason_of, write_whole
 from xenoglot.folders import clean_up, remove_folder, staged_folder
-from xenoglot.interchange import EMBEDDING, WEIGHTS_FILE, write_model_folder
+from xenoglot.interchange import EMBEDDING, OUTPUT_MATRIX, WEIGHTS_FILE, write_model_folder
 from xenoglot.manifest import write_manifest
 from xenoglot.run_lock import RunLock
 from xenoglot.tensor_files import write_tensors
@@ -146,7 +146,7 @@ class Checkpoints:
                 checkpoints are untouched, and nothing half-written is left.
         """
         self.wait()
-        weights, twin_weights = _without_twins(_embedding_first(weights))
+        weights, twin_weights = _without_twins(_as_tied(config, weights))
         tensors, twin_tensors = _without_twins(state.tensors)
         twins = {"weights": twin_weights, "tensors": twin_tensors}
         facts = f"{json.dumps({'facts': dict(state.facts), 'twins': twins}, indent=1)}\n".encode()
@@ -241,7 +241,8 @@ class Checkpoints:
             remove_folder(checkpoint_folder(self._run_folder, step))
 
     def __enter__(self) -> Self:
-        clean_up(self._run_folder / CHECKPOINTS)
+        for folder in (self._run_folder, *self._run_folder.glob("*/")):
+            clean_up(folder)
         return self
 
     def __exit__(
@@ -270,9 +271,10 @@ def _without_twins(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], di
     return copies, twins
 
 
-def _embedding_first(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Put the name first under which a model folder stores the embedding, if it is the output matrix too."""
-    return {EMBEDDING: weights[EMBEDDING], **weights}
+def _as_tied(config: ModelConfig, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Put the embedding first, under whose name a model folder stores what is tied; two copies of it are one then."""
+    tied = {OUTPUT_MATRIX: weights[EMBEDDING]} if config.tie_word_embeddings and OUTPUT_MATRIX in weights else {}
+    return {EMBEDDING: weights[EMBEDDING], **weights, **tied}
 
 
 def _with_twins(tensors: dict[str, Tensor], twins: Mapping[str, str]) -> dict[str, Tensor]:
