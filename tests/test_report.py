@@ -262,6 +262,33 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(run, damage, told):
     assert page.charts
 
 
+PLAIN = st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.sampled_from(["", "a", "near-exact", "whole"])
+ANY_JSON = st.recursive(PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
+SLICES = st.dictionaries(
+    st.sampled_from(["tokens_read", "part", "summary", "predictor", "exactness", "domain"]), ANY_JSON
+)
+METRICS = st.dictionaries(st.sampled_from(["loss_nats", "loss_nats_low", "excess_nats", "floor_nats"]), ANY_JSON)
+ODD_ROW = st.fixed_dictionaries({"slices": SLICES | ANY_JSON, "metrics": METRICS | ANY_JSON}) | ANY_JSON
+ODD_SAMPLE = st.fixed_dictionaries(
+    {"rows": st.lists(st.fixed_dictionaries({"targets": ANY_JSON, "loss_nats": ANY_JSON}))}
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(ODD_ROW, max_size=6), ANY_JSON, st.lists(ODD_SAMPLE | ANY_JSON, max_size=3))
+def test_no_content_stops_the_page(tmp_path_factory, rows, anything, samples):
+    run = tmp_path_factory.mktemp("run")
+    (run / "eval_results").mkdir()
+    for name in ("step_1.json", "references.json"):
+        (run / "eval_results" / name).write_text(json.dumps({"step": 1, "rows": rows}))
+    (run / "eval_results" / "samples.json").write_text(json.dumps({"samples": samples}))
+    for name in ("config.yaml", "environment.json", "eval_results/step_2.json"):
+        (run / name).write_text(json.dumps(anything))
+    lines = [{"step": 1, "loss_nats": anything}, {"step": 2, "lr": anything}, anything]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert page_of(run).open == []
+
+
 def test_a_run_that_was_cut_off_gives_a_page(tmp_path):
     run = make_run(tmp_path / "cut", steps=15)
     (run / "eval_results" / "step_20.json").unlink()

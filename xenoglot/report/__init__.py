@@ -10,6 +10,7 @@ of any network and forbids itself to; environment variables are never read.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,17 @@ def write_report(runs: Sequence[Path], target: Path) -> Path:
 
 def render(records: Sequence[RunRecord]) -> str:
     """Return the page as HTML."""
+    return _template().render(_context(records)) + "\n"
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    """Read and compile the page's template, once: that takes longer than filling it in."""
     loader = jinja2.FileSystemLoader(TEMPLATES, encoding="utf-8")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template("report.html").render(_context(records)) + "\n"
+    return environment.get_template("report.html")
 
 
 def _context(records: Sequence[RunRecord]) -> dict[str, Any]:

@@ -193,7 +193,10 @@ def _rows(content: Any) -> Rows:
 def _is_row(row: Any) -> bool:
     if not (isinstance(row, dict) and isinstance(row.get("slices"), dict) and isinstance(row.get("metrics"), dict)):
         return False
-    return isinstance(row["slices"].get("tokens_read", 0), int)
+    values = row["slices"].values()
+    return all(isinstance(value, str | int) for value in values) and isinstance(
+        row["slices"].get("tokens_read", 0), int
+    )
 
 
 def _samples(content: Any) -> Rows:
