@@ -75,6 +75,10 @@ def configurations(draw: st.DrawFn, words: st.SearchStrategy[str] = ANY_WORDS) -
     fabric, parts = mapping["training"]["fabric"], mapping["training"]["optimization"]["gradient_accumulation_steps"]
     n_parts = fabric["num_devices"] * fabric["num_nodes"] * parts
     mapping["data"]["dataloader"]["batch_size"] = n_parts * draw(st.integers(1, 5))
+    tasks = mapping["smlmt"]
+    tasks |= {"tasks_per_step": n_parts * draw(st.integers(1, 5)), "max_token_freq": None}
+    tasks["learn_inner_lr"] = "none" if tasks["order"] == "reptile" else tasks["learn_inner_lr"]
+    fabric["strategy"] = "ddp" if tasks["enabled"] else fabric["strategy"]
     mapping["checkpointing"]["run_name"] = draw(st.none() | st.sampled_from(["nothing", "1e-4", "a b", "ü", "-"]))
     family = draw(st.none() | st.sampled_from(languages.names()))
     mapping["data"] |= {"samples": None, "text": draw(words) if family is None else None}
@@ -82,7 +86,7 @@ def configurations(draw: st.DrawFn, words: st.SearchStrategy[str] = ANY_WORDS) -
     if family is None:
         mapping["data"]["n_languages"] = None
     else:
-        mapping["data"]["tokenizer"]["name"] = None
+        mapping["data"]["tokenizer"]["name"] = tasks["sentences"] = None
         mapping |= {"languages": {"family": family} | section_values(draw, languages.get(family), words)}
         ends = sorted(draw(st.sets(st.integers(1, 10**6), max_size=3)))
         mapping["curriculum"] = [

@@ -1,4 +1,4 @@
-"""One contract for every objective, and the autoregressive one against its formula."""
+"""One contract for every objective on everything that it takes, and the autoregressive one against its formula."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import pytest
 import torch
 
 from xenoglot import objectives
+from xenoglot.adaptation import AdaptationConfig, ClassifierHeadConfig, MetaLearner
 from xenoglot.batches import TokenBatch
 from xenoglot.config import ModelConfig
 from xenoglot.decoder import Decoder
+from xenoglot.episodes import Episode, Examples
+from xenoglot.episodes.batches import EpisodeBatch
 from xenoglot.objectives.autoregressive import Autoregressive, token_losses
+from xenoglot.objectives.base import Objective
+from xenoglot.objectives.hybrid import Hybrid
+from xenoglot.objectives.meta import Meta
 from xenoglot.rng import generator
 
 CONFIG = ModelConfig(d_model=16, n_layers=1, activation_hidden_dim=16, max_seq_len=8, vocab_size=7)
@@ -30,14 +36,48 @@ def a_batch() -> TokenBatch:
     return TokenBatch.from_arrays(rows[:, :-1], rows[:, 1:])
 
 
-@pytest.mark.parametrize("name", objectives.names())
-def test_an_objective_leaves_everything_as_it_found_it(name):
-    model, objective = shaken_decoder(), objectives.get(name)()
+def examples(seed: int) -> Examples:
+    """Six sentences of two classes, two to seven ids each."""
+    rng = np.random.default_rng(seed)
+    lengths = torch.from_numpy(rng.integers(2, 8, size=6))
+    token_ids = torch.from_numpy(rng.integers(1, 7, size=(6, 7))) * (torch.arange(7) < lengths[:, None])
+    return Examples(
+        token_ids_NT=token_ids, lengths_N=lengths, mask_positions_N=lengths - 1, labels_N=torch.tensor([0, 1] * 3)
+    )
+
+
+def tasks() -> EpisodeBatch:
+    episodes = [Episode(support=examples(n), query=examples(n + 9), n_way=2, identity=f"task {n}") for n in range(3)]
+    return EpisodeBatch.of(tuple(episodes), (3, 4, 5))
+
+
+def meta_learner(adapts: str) -> MetaLearner:
+    config = AdaptationConfig(adapts=adapts, inner_steps=2, inner_lr=0.1, learn_inner_lr="per-layer")
+    head = ClassifierHeadConfig(kind="mlp", hidden_dim=8, dropout=0.2)
+    return MetaLearner(config, head, shaken_decoder())
+
+
+CASES: dict[str, tuple[Objective, TokenBatch | EpisodeBatch]] = {
+    "autoregressive": (Autoregressive(), a_batch()),
+    "meta, of the head": (Meta(meta_learner("head")), tasks()),
+    "meta, of everything": (Meta(meta_learner("all")), tasks()),
+    "hybrid, on tokens": (Hybrid(meta_learner("all")), a_batch()),
+    "hybrid, on tasks": (Hybrid(meta_learner("all")), tasks()),
+}
+
+
+def test_every_objective_is_among_the_cases():
+    assert {objective.name for objective, _ in CASES.values()} == set(objectives.names())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_objective_leaves_everything_as_it_found_it(case):
+    model, (objective, batch) = shaken_decoder(), CASES[case]
     for weight in model.parameters():
         weight.grad = torch.full_like(weight, 0.25)
     weights = {key: value.clone() for key, value in model.state_dict().items()}
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    result = objective(model, a_batch(), generator(0, "objective", 0))
+    result = objective(model, batch, generator(0, "objective", 0))
     assert result.loss.shape == ()
     assert math.isfinite(result.loss.item())
     assert result.loss.requires_grad
@@ -48,10 +88,10 @@ def test_an_objective_leaves_everything_as_it_found_it(name):
     assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
 
 
-@pytest.mark.parametrize("name", objectives.names())
-def test_an_objective_is_a_function_of_its_arguments(name):
-    model, objective = shaken_decoder(), objectives.get(name)()
-    first, second = (objective(model, a_batch(), generator(0, "objective", 0)).loss for _ in range(2))
+@pytest.mark.parametrize("case", CASES)
+def test_an_objective_is_a_function_of_its_arguments(case):
+    model, (objective, batch) = shaken_decoder(), CASES[case]
+    first, second = (objective(model, batch, generator(0, "objective", 0)).loss for _ in range(2))
     assert torch.equal(first, second)
 
 

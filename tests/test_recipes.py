@@ -131,7 +131,9 @@ def test_the_schema_accepts_every_configuration(config: Any) -> None:
         "curriculum: [{until: 3}]",
         "curriculum: [{until_step: 0}]",
         "curriculum: {until_step: 5}",
-        "smlmt: {enabled: true}",
+        "smlmt: {enable: true}",
+        "smlmt: {hybrid_ratio: 1.5}",
+        "smlmt: {classifier_head: {layers: 3}}",
         "- 1",
     ],
 )

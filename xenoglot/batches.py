@@ -25,6 +25,7 @@ from xenoglot.text import Text
 
 __all__ = [
     "WHOLE",
+    "Batch",
     "BatchSource",
     "LanguageBatches",
     "Part",
@@ -34,6 +35,21 @@ __all__ = [
     "TextBatches",
     "TokenBatch",
 ]
+
+
+class Batch(Protocol):
+    """What a step, or a part of it, learns from; objectives know which kind they take."""
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens are read."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of a row; of the longest one if they differ."""
+
+    def to(self, device: torch.device) -> Batch:
+        """Return it on a device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +139,7 @@ class BatchSource(Protocol):
     def batch_size(self, step: int) -> int:
         """Return how many rows a step has, all parts together."""
 
-    def __call__(self, step: int, part: Part = WHOLE) -> TokenBatch:
+    def __call__(self, step: int, part: Part = WHOLE) -> Batch:
         """Return the rows of a step, or a part of them; always the same for the same step."""
 
     def identity(self, step: int) -> str:

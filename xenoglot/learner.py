@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xenoglot.batches import TokenBatch
+from xenoglot.batches import Batch
 from xenoglot.config import TrainingConfig
 from xenoglot.decoder import Decoder
 from xenoglot.devices import Devices
@@ -31,9 +31,10 @@ class Update:
     """What one update was.
 
     Attributes:
-        metrics: Of the objective, over all rows of the step, and ``gradient_norm`` (before clipping) and ``lr``.
+        metrics: Of the objective, over all rows of the step, ``gradient_norm`` (before clipping, named after the
+            objective's branch if there are several) and ``lr``.
         n_tokens: Tokens that all processes read for it.
-        length: Tokens of a row.
+        length: Tokens of a row; of the longest one of the first part.
         seconds: What it took, data not included.
     """
 
@@ -69,7 +70,7 @@ class Learner:
         if self._learned is not None:
             self._parameters |= {f"{OBJECTIVE}.{name}": each for name, each in self._learned.named_parameters()}
 
-    def update(self, step: int, parts: Sequence[TokenBatch], *, identity: str) -> Update:
+    def update(self, step: int, parts: Sequence[Batch], *, identity: str) -> Update:
         """Make the update of a step.
 
         Args:
@@ -101,8 +102,9 @@ class Learner:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         rate = learning_rate(optimization, step, self._config.max_steps)
+        own = {f"{result.branch}gradient_norm": gradient_norm, "lr": rate}
         return Update(
-            metrics=dict(zip(result.metrics, values, strict=True)) | {"gradient_norm": gradient_norm, "lr": rate},
+            metrics=dict(zip(result.metrics, values, strict=True)) | own,
             n_tokens=devices.count * sum(batch.n_tokens for batch in parts),
             length=parts[0].length,
             seconds=time.perf_counter() - started,

@@ -48,20 +48,34 @@ class Progress:
             transient=True,
         )
         self._task = self._bar.add_task("", total=max_steps, completed=start_step)
-        self._excess = ""
+        self._loss = self._query = self._excess = ""
 
-    def show(self, step: int, *, loss_nats: float, tokens_per_second: float, excess_nats: float | None = None) -> None:
-        """Show where the run is.
+    def show(
+        self,
+        step: int,
+        *,
+        tokens_per_second: float,
+        loss_nats: float | None = None,
+        query_loss_nats: float | None = None,
+        excess_nats: float | None = None,
+    ) -> None:
+        """Show where the run is; a number that is None stays what it was.
 
         Args:
             step: Steps made so far.
-            loss_nats: The last step's loss.
-            tokens_per_second: Its speed.
-            excess_nats: What the last evaluation lost above the floor; None keeps what was shown.
+            tokens_per_second: The last step's speed.
+            loss_nats: Of the last step that predicted tokens.
+            query_loss_nats: Of the last step of tasks, after adapting.
+            excess_nats: What the last evaluation lost above the floor.
         """
+        if loss_nats is not None:
+            self._loss = f"loss {loss_nats:.3f}"
+        if query_loss_nats is not None:
+            self._query = f"query loss {query_loss_nats:.3f}"
         if excess_nats is not None:
-            self._excess = f"  excess {excess_nats:.3f}"
-        description = f"loss {loss_nats:.3f}{self._excess} nats  {tokens_per_second:,.0f} tokens/s "
+            self._excess = f"excess {excess_nats:.3f}"
+        losses = "  ".join(filter(None, (self._loss, self._query, self._excess)))
+        description = f"{losses} nats  {tokens_per_second:,.0f} tokens/s "
         self._bar.update(self._task, completed=step, description=description)
 
     def __enter__(self) -> Self:

@@ -26,9 +26,13 @@ def identity_of(config: RunConfig, batches: BatchSource) -> dict[str, Any]:
     Where it is kept, how often it is measured and on how many devices it computes are left out: those may change.
     """
     optimization = dataclasses.asdict(config.training.optimization)
+    adaptation = to_mapping(config.smlmt) if config.smlmt.enabled else None
+    if adaptation:
+        del adaptation["sentences"]  # where they are does not matter; what they are is among the data
     return {
         "data": batches.fingerprint(),
         "model": to_mapping(config.model),
+        "smlmt": adaptation,
         "training": {
             "seed": config.training.seed,
             "max_steps": config.training.max_steps,
@@ -53,7 +57,7 @@ def check_identity(stored: Mapping[str, Any], now: Mapping[str, Any], *, step: i
     """
     if _rates(stored, step) == _rates(now, step):
         stored, now = _without_schedule(stored), _without_schedule(now)
-    found = differences({name: stored[name] for name in now}, now)
+    found = differences({name: stored.get(name) for name in now}, now)
     if found:
         raise ResumeError(
             f"the run cannot go on from step {step} as something else than it was: {'; '.join(found)}. "

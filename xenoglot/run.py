@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from xenoglot.adaptation import MetaLearner
 from xenoglot.checkpoint import Checkpoint, Checkpoints
 from xenoglot.config import RunConfig, to_mapping, with_overrides
 from xenoglot.config.files import write_config
@@ -28,6 +29,8 @@ from xenoglot.evaluations.base import Row
 from xenoglot.figures import draw_loss_by_position
 from xenoglot.learning_data import LearningData, open_data
 from xenoglot.objectives.autoregressive import Autoregressive
+from xenoglot.objectives.base import Objective
+from xenoglot.objectives.hybrid import Hybrid
 from xenoglot.report import write_report
 from xenoglot.resuming import check_identity, identity_of
 from xenoglot.rng import derive, generator
@@ -98,19 +101,11 @@ def _fitted(config: RunConfig, data: LearningData, devices: Devices) -> RunConfi
     if vocab_size is not None and vocab_size < n_tokens:
         raise OptionError("model.vocab_size", vocab_size, f"at least the {n_tokens} ids of the data, or none")
     n_parts = devices.count * config.training.optimization.gradient_accumulation_steps
-    for size in {data.batches.batch_size(step) for step in _first_steps(config)}:
+    for path, size in config.step_sizes.items():
         if size % n_parts:
-            raise OptionError(
-                "data.dataloader.batch_size",
-                size,
-                f"a multiple of {n_parts}: {devices.count} devices times gradient_accumulation_steps",
-            )
+            allowed = f"a multiple of {n_parts}: {devices.count} devices times gradient_accumulation_steps"
+            raise OptionError(path, size, allowed)
     return with_overrides(config, {"model.vocab_size": vocab_size or n_tokens})
-
-
-def _first_steps(config: RunConfig) -> Sequence[int]:
-    """Return a step of each stage of the curriculum, and one after all of them."""
-    return [0, *(stage.until_step for stage in config.curriculum)]
 
 
 def _folder(config: RunConfig, devices: Devices) -> Path:
@@ -136,18 +131,28 @@ def _held(folder: Path, config: RunConfig) -> Iterator[None]:
 
 def _assembled(config: RunConfig, folder: Path, devices: Devices, data: LearningData) -> Run:
     weights_rng = torch.Generator().manual_seed(derive(config.training.seed, "initial-weights"))
+    model = Decoder(config.model, weights_rng)
     return Run(
         config=config,
         settings=to_mapping(config),
         folder=folder,
         devices=devices,
-        model=Decoder(config.model, weights_rng),
+        model=model,
         batches=data.batches,
-        objective=Autoregressive(),
+        objective=_objective(config, model),
         evaluations=data.evaluations,
         identity=identity_of(config, data.batches),
         files=data.files,
+        branches=data.branches,
     )
+
+
+def _objective(config: RunConfig, model: Decoder) -> Objective:
+    if not config.smlmt.enabled:
+        return Autoregressive()
+    head = config.smlmt.classifier_head if config.languages is None else None
+    rng = torch.Generator().manual_seed(derive(config.training.seed, "initial-head"))
+    return Hybrid(MetaLearner(config.smlmt, head, model, rng))
 
 
 def _taken_up(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:

@@ -26,6 +26,8 @@ __all__ = ["ByteText", "Text", "read_text"]
 
 TokenArray: TypeAlias = NDArray[Any]
 
+TOKENS_AT_ONCE = 1 << 20
+
 
 class Text:
     r"""Tokens in two parts: the first nine tenths are for training, the last tenth for measuring.
@@ -88,6 +90,15 @@ class Text:
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that an id stands for; none for those that stand for no text, or for nobody knows which."""
         return b"" if self.tokenizer is None else self.tokenizer.token_bytes(token)
+
+    def training_bytes(self) -> Iterator[bytes]:
+        """Give the text of the training part, in pieces; where a document ends there is an empty line."""
+        text_of = [self.token_bytes(token) for token in range(self.n_tokens)]
+        if self.tokenizer is not None and self.tokenizer.end_of_text is not None:
+            text_of[self.tokenizer.end_of_text] = b"\n\n"
+        for first in range(0, self._n_training, TOKENS_AT_ONCE):
+            ids = self._tokens[first : min(first + TOKENS_AT_ONCE, self._n_training)]
+            yield b"".join([text_of[token] for token in ids.tolist()])
 
     def rows(self, numbers: Sequence[int] | NDArray[np.int64], seed: int) -> tuple[Tokens, Tokens]:
         """Read windows of the training part.

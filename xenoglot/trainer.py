@@ -14,11 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from xenoglot.batches import BatchSource, Part, TokenBatch
+from xenoglot.batches import Batch, BatchSource, Part
 from xenoglot.checkpoint import Checkpoint, Checkpoints, TrainingState
 from xenoglot.config import RunConfig
 from xenoglot.decoder import Decoder
 from xenoglot.devices import Devices
+from xenoglot.episodes.batches import Branches
 from xenoglot.evaluations.base import Evaluation, headline
 from xenoglot.interrupts import Interrupts
 from xenoglot.learner import Learner, Update
@@ -49,6 +50,7 @@ class Run:
         evaluations: What is measured before the first step, every ``eval_every_n_steps``, and after the last.
         identity: What each checkpoint remembers of the run, for whoever resumes from it.
         files: What else each checkpoint's folder holds, such as a tokenizer.
+        branches: Which steps are of tasks, if some are.
     """
 
     config: RunConfig
@@ -61,6 +63,7 @@ class Run:
     settings: Mapping[str, Any]
     identity: Mapping[str, Any]
     files: Mapping[str, bytes]
+    branches: Branches | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +112,8 @@ def train(run: Run, checkpoints: Checkpoints, *, resumed_from: Checkpoint | None
             written.count(update)
             progress.show(
                 step,
-                loss_nats=update.metrics["loss_nats"],
+                loss_nats=update.metrics.get("loss_nats"),
+                query_loss_nats=update.metrics.get("query_loss_nats"),
                 tokens_per_second=update.tokens_per_second,
                 excess_nats=written.excess_nats,
             )
@@ -156,13 +160,13 @@ class _Upcoming:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="upcoming-rows")
         self._next = self._begin(first)
 
-    def parts(self, step: int) -> list[TokenBatch]:
+    def parts(self, step: int) -> list[Batch]:
         """Return this process's parts of a step, which is one after the last that was asked for."""
         parts = self._next.result()
         self._next = self._begin(step + 1)
         return parts
 
-    def _begin(self, step: int) -> Future[list[TokenBatch]]:
+    def _begin(self, step: int) -> Future[list[Batch]]:
         return self._worker.submit(
             lambda: [self._batches(step, part) for part in self._numbers if step < self._n_steps]
         )
@@ -213,7 +217,8 @@ class _Written:
         speed = self._n_tokens / self._seconds if self._seconds else update.tokens_per_second
         self._n_tokens, self._seconds = 0, 0.0
         if self._run.devices.is_main:
-            metrics = {**update.metrics, "tokens_per_second": speed, "mfu": self._mfu(speed, update.length)}
+            counts = self._run.branches.counts(step) if self._run.branches else {}
+            metrics = {**update.metrics, **counts, "tokens_per_second": speed, "mfu": self._mfu(speed, update.length)}
             self._log.write(step, metrics)
             self._trackers.write(step, metrics)
 

@@ -14,14 +14,12 @@ help, YAML comments, the schema and complaints are read off. `recipes` finds rea
 `schema.json_schema` describes the files to editors.
 """
 
+from xenoglot.config.data import DataConfig, DataLoaderConfig, DatasetConfig, TokenizerConfig
 from xenoglot.config.files import read_config, write_config
 from xenoglot.config.layers import default_config, resolve, with_overrides
 from xenoglot.config.mappings import from_mapping, options_by_path, to_mapping
 from xenoglot.config.sections import (
     CheckpointingConfig,
-    DataConfig,
-    DataLoaderConfig,
-    DatasetConfig,
     EvaluationConfig,
     FabricConfig,
     LoggingConfig,
@@ -31,10 +29,10 @@ from xenoglot.config.sections import (
     PalomaConfig,
     RunConfig,
     StageConfig,
-    TokenizerConfig,
     TrainingConfig,
     WandbConfig,
 )
+from xenoglot.config.smlmt import SMLMTConfig
 
 __all__ = [
     "CheckpointingConfig",
@@ -49,6 +47,7 @@ __all__ = [
     "OptimizationConfig",
     "PalomaConfig",
     "RunConfig",
+    "SMLMTConfig",
     "StageConfig",
     "TokenizerConfig",
     "TrainingConfig",

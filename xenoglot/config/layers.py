@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from xenoglot import languages, model_sizes
+from xenoglot.config.data import DataConfig, DataLoaderConfig
 from xenoglot.config.mappings import from_mapping, to_mapping
 from xenoglot.config.sections import (
-    DataConfig,
-    DataLoaderConfig,
     ModelConfig,
     OptimizationConfig,
     RunConfig,

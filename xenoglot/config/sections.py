@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from xenoglot.config.data import DataConfig
+from xenoglot.config.smlmt import SMLMTConfig
 from xenoglot.errors import OptionError, UnknownNameError
 from xenoglot.languages import Family
 from xenoglot.options import check_options, option, options_of
 
 __all__ = [
     "CheckpointingConfig",
-    "DataConfig",
-    "DataLoaderConfig",
-    "DatasetConfig",
     "EvaluationConfig",
     "FabricConfig",
     "LoggingConfig",
@@ -30,84 +29,9 @@ __all__ = [
     "PalomaConfig",
     "RunConfig",
     "StageConfig",
-    "TokenizerConfig",
     "TrainingConfig",
     "WandbConfig",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetConfig:
-    """A Hugging Face dataset, or local parquet files, to learn instead of languages."""
-
-    name: str | None = option(None, "dataset's name on the Hub, or a parquet file, or a folder of them")
-    subset: str | None = option(None, "which configuration of the dataset")
-    split: str = option("train", "which part of the dataset is learned")
-    column: str | None = option(
-        None, "column that is read: text, or ids of tokens; the first of text, content, input_ids if none"
-    )
-
-    def __post_init__(self) -> None:
-        check_options(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenizerConfig:
-    """How text becomes ids."""
-
-    name: str | None = option(
-        None,
-        "bytes; bpe, trained on the text; or a tokenizer.json, a folder with one, or a name on the Hub; "
-        "if none: bytes for a text, bpe for a dataset of text",
-    )
-    vocab_size: int = option(8192, "ids of a byte-level BPE that is trained, at most", unit="ids", minimum=260)
-
-    def __post_init__(self) -> None:
-        check_options(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataLoaderConfig:
-    """How rows are put together."""
-
-    batch_size: int = option(
-        32, "rows of an optimizer step, over all devices and accumulation steps together", unit="rows", minimum=1
-    )
-
-    def __post_init__(self) -> None:
-        check_options(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """What is learned."""
-
-    text: str | None = option(
-        None,
-        "your own text to learn instead of languages: a .txt or .jsonl file, plain, .gz or .zst, or a folder of them",
-        flags=("text",),
-    )
-    samples: str | None = option(None, "file that `xenoglot generate` wrote, or a folder of its shards, to learn from")
-    n_languages: int | None = option(
-        None,
-        "how many languages there are, each seen again and again; without end if none",
-        unit="languages",
-        minimum=1,
-    )
-    easy_start: bool = option(True, "whether the stages of the curriculum, if there are any, come first")
-    cache_dir: str | None = option(None, "where a text's tokens are kept; .tokens in runs_dir if none")
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
-    dataloader: DataLoaderConfig = field(default_factory=DataLoaderConfig)
-
-    def __post_init__(self) -> None:
-        check_options(self)
-
-    @property
-    def sources(self) -> dict[str, str]:
-        """The options that name something to learn instead of languages, as far as they are given."""
-        named = {"data.text": self.text, "data.samples": self.samples, "data.dataset.name": self.dataset.name}
-        return {path: value for path, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,6 +265,7 @@ class RunConfig:
     curriculum: tuple[StageConfig, ...] = ()
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    smlmt: SMLMTConfig = field(default_factory=SMLMTConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpointing: CheckpointingConfig = field(default_factory=CheckpointingConfig)
     monitoring: MonitoringConfig = field(default_factory=MonitoringConfig)
@@ -349,6 +274,8 @@ class RunConfig:
         self._check_what_is_learned()
         self._check_curriculum()
         self._check_parts()
+        if self.smlmt.enabled:
+            self._check_tasks()
         longest, wanted = self.model.max_seq_len, self.evaluation.paloma.max_length
         if wanted is not None and wanted > longest:
             raise OptionError("evaluation.paloma.max_length", wanted, f"at most model.max_seq_len, {longest}, or none")
@@ -373,6 +300,15 @@ class RunConfig:
             raise OptionError(place, dict(stage.languages), f"at most the run's own {own.n_tokens} ids")
         return family
 
+    @property
+    def step_sizes(self) -> dict[str, int]:
+        """How many rows or tasks a step may have, by the option that says so."""
+        sizes = {"data.dataloader.batch_size": self.data.dataloader.batch_size}
+        for number, stage in enumerate(self.curriculum):
+            if stage.batch_size is not None:
+                sizes[f"curriculum.{number}.batch_size"] = stage.batch_size
+        return sizes | ({"smlmt.tasks_per_step": self.smlmt.tasks_per_step} if self.smlmt.enabled else {})
+
     def _check_what_is_learned(self) -> None:
         given = [*self.data.sources, *(["languages"] if self.languages is not None else [])]
         if len(given) != 1:
@@ -395,10 +331,20 @@ class RunConfig:
         """A step's rows are shared evenly by all devices, and by the parts that each reads one after the other."""
         fabric, n_parts = self.training.fabric, self.training.optimization.gradient_accumulation_steps
         n_parts *= fabric.num_nodes * fabric.num_devices
-        sizes = {"data.dataloader.batch_size": self.data.dataloader.batch_size}
-        for number, stage in enumerate(self.curriculum):
-            sizes[f"curriculum.{number}.batch_size"] = stage.batch_size or n_parts
-        for path, size in sizes.items():
+        for path, size in self.step_sizes.items():
             if size % n_parts:
                 allowed = f"a multiple of {n_parts}, which is gradient_accumulation_steps x num_devices x num_nodes"
                 raise OptionError(path, size, allowed)
+
+    def _check_tasks(self) -> None:
+        """Tasks need words or languages to be made of, and a whole model that can adapt."""
+        if self.data.samples is not None:
+            raise OptionError(
+                "smlmt.enabled", True, "false where samples are learned", "Tasks are made of a text or of languages."
+            )
+        if self.languages is not None and self.smlmt.sentences is not None:
+            raise OptionError("smlmt.sentences", self.smlmt.sentences, "none where tasks are languages")
+        if self.training.fabric.strategy == "fsdp":
+            raise OptionError(
+                "training.fabric.strategy", "fsdp", "auto or ddp where smlmt.enabled is true: only a whole model adapts"
+            )

@@ -19,8 +19,6 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from xenoglot.batches import TokenBatch
-
 __all__ = ["Objective", "Result"]
 
 
@@ -31,10 +29,13 @@ class Result:
     Attributes:
         loss: A scalar to be minimised, with its graph.
         metrics: Scalars without graph, under names that end in their unit (``loss_nats``).
+        branch: What names of the update's own metrics begin with (``meta_gradient_norm``), where steps are of several
+            kinds that must not be mixed.
     """
 
     loss: Tensor
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    branch: str = ""
 
 
 class Objective(ABC):
@@ -54,11 +55,11 @@ class Objective(ABC):
         return False
 
     @abstractmethod
-    def __call__(self, model: nn.Module, batch: TokenBatch, rng: np.random.Generator) -> Result:
+    def __call__(self, model: nn.Module, batch: Any, rng: np.random.Generator) -> Result:
         """Measure a model on a batch.
 
         Args:
             model: A `Decoder`, wrapped or not: maps ids [B, T] to logits [B, T, V], or to the mean loss of ``targets``.
-            batch: The rows.
+            batch: The rows, or whatever the objective learns from.
             rng: For objectives that draw something; the same for the same seed and step.
         """
