@@ -318,6 +318,15 @@ def test_a_saved_folder_has_native_llama_names(tmp_path):
     assert stored["rope_theta"] == stored["rope_parameters"]["rope_theta"] == 100.0
 
 
+def test_a_folder_says_the_type_of_its_weights(tmp_path):
+    for dtype, name in {torch.float32: "float32", torch.bfloat16: "bfloat16"}.items():
+        shaken(TINY).to(dtype).save_pretrained(tmp_path)
+        assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == name
+        assert {weight.dtype for weight in safetensors.torch.load_file(tmp_path / "model.safetensors").values()} == {
+            dtype
+        }
+
+
 def test_an_older_description_is_read_too(tmp_path):
     decoder = shaken(TINY)
     decoder.save_pretrained(tmp_path)
