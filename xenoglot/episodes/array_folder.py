@@ -2,7 +2,8 @@
 
 ```
 NAME/
-  tokens.uint16      an array, little-endian, with no header: its type is the file's ending
+  tokens.uint16      an array, little-endian, with no header: its type is the file's ending ...
+  starts.int64x2     ... with its columns, if it has any
   ...
   manifest.json      each file's size and SHA-256, and facts as plain JSON values
 ```
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from xenoglot.errors import DataError
 from xenoglot.files import StagedFiles
 from xenoglot.folders import staged_folder
-from xenoglot.manifest import inspect_folder, write_manifest
+from xenoglot.manifest import MANIFEST_FILE, inspect_folder, write_manifest
 
 __all__ = ["ArrayFolder", "ArrayWriter", "digest_of", "found_or_made"]
 
@@ -45,14 +46,16 @@ class ArrayWriter:
         self._files: dict[str, Any] = {}
 
     def append(self, name: str, piece: Array) -> None:
-        """Put a piece, of one dimension, behind what an array has so far; it may be empty."""
-        assert piece.dtype.name in DTYPES, piece.dtype
+        """Put a piece behind what an array has so far; it may be empty, and has as many columns as those before."""
+        kind = (piece.dtype, piece.shape[1:])
         if name not in self._files:
-            path = self._folder / f"{name}.{piece.dtype.name}"
-            self._files[name] = (piece.dtype, self._stack.enter_context(self._staged.open(path)))
-        dtype, file = self._files[name]
-        assert piece.dtype == dtype, f"{name}: {piece.dtype} behind {dtype}"
-        file.write(np.ascontiguousarray(piece, dtype.newbyteorder("<")).data.cast("B"))
+            assert piece.dtype.name in DTYPES, piece.dtype
+            path = self._folder / f"{name}.{'x'.join([piece.dtype.name, *map(str, piece.shape[1:])])}"
+            self._files[name] = (kind, self._stack.enter_context(self._staged.open(path)))
+        known, file = self._files[name]
+        assert kind == known, f"{name}: {kind} behind {known}"
+        if piece.size:
+            file.write(np.ascontiguousarray(piece, piece.dtype.newbyteorder("<")).data.cast("B"))
 
 
 class ArrayFolder:
@@ -76,9 +79,7 @@ class ArrayFolder:
             raise DataError(f"{path}: the folder is damaged: {found.damage[0]}. Delete it; it is made again.")
         self.path = path
         self.facts: Mapping[str, Any] = found.facts[FACTS]
-        self.arrays = {
-            file.stem: _mapped(file) for file in path.iterdir() if file.suffix[1:] in DTYPES and file.is_file()
-        }
+        self.arrays = {file.stem: _mapped(file) for file in path.iterdir() if file.name != MANIFEST_FILE}
 
 
 def found_or_made(path: Path, fill: Callable[[ArrayWriter], None]) -> ArrayFolder:
@@ -123,8 +124,9 @@ def _writer(folder: Path, staged: StagedFiles) -> Iterator[ArrayWriter]:
 
 
 def _mapped(file: Path) -> Array:
-    dtype = np.dtype(file.suffix[1:]).newbyteorder("<")
+    name, *row_shape = file.suffix[1:].split("x")
+    dtype, shape = np.dtype(name).newbyteorder("<"), (-1, *map(int, row_shape))
     if file.stat().st_size == 0:
-        return np.empty(0, dtype)  # nothing can be mapped
+        return np.empty(0, dtype).reshape(shape)  # nothing can be mapped
     # A plain array over the map: compiled code is slow to recognise anything else.
-    return np.asarray(np.memmap(file, dtype, mode="r")).view(np.ndarray)
+    return np.asarray(np.memmap(file, dtype, mode="r")).view(np.ndarray).reshape(shape)

@@ -25,7 +25,7 @@ from xenoglot.options import whole_number
 __all__ = ["SPLITS", "Episode", "EpisodeSource", "Examples", "LanguageEpisode", "check_task"]
 
 SPLITS = ("train", "validation", "test")
-"""What can be asked for: nothing that a task of one is made of occurs in a task of another."""
+"""What can be asked for: no sentence of a task of one occurs in a task of another."""
 
 
 @dataclass(frozen=True, kw_only=True)

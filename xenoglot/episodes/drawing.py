@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from xenoglot.episodes.sentence_store import PLACE_BITS
 from xenoglot.kernels import Stream, Word, bounded_integer, compiled, open_stream
 
 __all__ = ["MOST_ATTEMPTS", "draw_task"]
@@ -19,14 +20,14 @@ __all__ = ["MOST_ATTEMPTS", "draw_task"]
 STREAM_TASKS = 5  # of random words; its row is the task's index
 MOST_ATTEMPTS = 2000
 """So many times words are drawn until there are sentences enough for all of them."""
-MOST_TRIES = 8  # at random, for each sentence that is wanted; afterwards all that a word has are looked through
-FIXED_TRIES = 32
+MOST_ROUNDS = 8  # of as many tries as sentences are wanted; afterwards all that a word has are looked through
+WORD_TRIES = 64
+LENGTH_MASK = (1 << PLACE_BITS) - 1
+OCCURRENCES_OF_LINE, TOKENS_OF_LINE = 8, 32  # of 64 bytes, which the memory hands out together
 
 
 @compiled
-def draw_task(
-    seed: int, index: int, shape: Any, candidates: Any, words: Any, postings: Any, occurrences: Any, tokens: Any
-) -> Any:
+def draw_task(seed: int, index: int, shape: Any, candidates: Any, words: Any, postings: Any, sentences: Any) -> Any:
     """Draw a task; the arrays are those of `word_index` and `sentence_store`.
 
     Args:
@@ -36,8 +37,7 @@ def draw_task(
         candidates: int64 [C], the places in ``task_words`` of the split's words that have sentences enough.
         words: ``task_words`` and ``stems``.
         postings: ``posting_starts`` and ``postings``.
-        occurrences: ``occurrence_starts``, ``_words``, ``_begins`` and ``_lengths``.
-        tokens: ``sentence_starts`` and ``tokens``.
+        sentences: ``starts``, ``occurrences`` and ``tokens``.
 
     Returns:
         The words by label, uint32 [n_way]; the sentences of each, int64 [n_way, k_shot + q_query], none if there is no
@@ -45,15 +45,16 @@ def draw_task(
     """
     n_way, k_shot, q_query, mask_id = shape
     stream = open_stream(seed, STREAM_TASKS, index)
-    chosen_words, chosen = _choose(stream, n_way, k_shot + q_query, candidates, words, postings, occurrences)
-    support = _masked_rows(stream, chosen_words, chosen[:, :k_shot], mask_id, occurrences, tokens)
-    query = _masked_rows(stream, chosen_words, chosen[:, k_shot:], mask_id, occurrences, tokens)
+    chosen_words, chosen = _choose(stream, n_way, k_shot + q_query, candidates, words, postings, sentences)
+    _fetch_tokens(chosen, sentences)
+    support = _masked_rows(stream, chosen_words, chosen[:, :k_shot], mask_id, sentences)
+    query = _masked_rows(stream, chosen_words, chosen[:, k_shot:], mask_id, sentences)
     return chosen_words, chosen, support, query
 
 
 @compiled
 def _choose(
-    stream: Stream, n_way: int, n_sentences: int, candidates: Any, words: Any, postings: Any, occurrences: Any
+    stream: Stream, n_way: int, n_sentences: int, candidates: Any, words: Any, postings: Any, sentences: Any
 ) -> Any:
     """Choose words by label, and sentences for each; none if that fails again and again."""
     places, shown = np.empty(n_way, np.int64), np.empty(n_way, np.int32)
@@ -63,7 +64,7 @@ def _choose(
             continue
         label = 0
         while label < n_way and _draw_sentences(
-            stream, places[label], shown, words, postings, occurrences, chosen[label]
+            stream, places[label], shown, words, postings, sentences, chosen[label]
         ):
             label += 1
         if label == n_way:
@@ -76,7 +77,7 @@ def _draw_words(stream: Stream, candidates: Any, words: Any, places: Any, shown:
     """Draw words with different stems, in a random order, and tell whether there were enough of them."""
     task_words, stems = words
     n_way, n_drawn = len(places), 0
-    for _ in range(MOST_TRIES * n_way + FIXED_TRIES):
+    for _ in range(WORD_TRIES * n_way):
         place = candidates[bounded_integer(stream, len(candidates))]
         stem = stems[task_words[place]]
         if not _contains(shown[:n_drawn], stem):
@@ -105,52 +106,80 @@ def _contains(values: Any, wanted: int) -> Any:
 
 
 @compiled
-def _is_free(sentence: Word, word: Word, taken: Any, shown: Any, stems: Any, occurrences: Any) -> Any:
+def _is_free(sentence: Word, word: Word, taken: Any, shown: Any, stems: Any, sentences: Any) -> Any:
     """Tell whether a sentence is not taken, and has no word, but this one, with a stem of the task's words."""
     if _contains(taken, sentence):
         return False
-    starts, words, _, _ = occurrences
-    for place in range(starts[sentence], starts[sentence + 1]):
-        if words[place] != word and _contains(shown, stems[words[place]]):
+    starts, occurrences, _ = sentences
+    for place in range(starts[sentence, 1], starts[sentence + 1, 1]):
+        if occurrences[place, 0] != word and _contains(shown, stems[occurrences[place, 0]]):
             return False
     return True
 
 
 @compiled
 def _draw_sentences(
-    stream: Stream, place: int, shown: Any, words: Any, postings: Any, occurrences: Any, chosen: Any
+    stream: Stream, place: int, shown: Any, words: Any, postings: Any, sentences: Any, chosen: Any
 ) -> Any:
     """Draw different sentences of a word that show nothing of the task, and tell whether there were enough."""
-    (task_words, stems), (starts, sentences) = words, postings
-    word, own = task_words[place], sentences[starts[place] : starts[place + 1]]
-    n_chosen = 0
-    for _ in range(MOST_TRIES * len(chosen) + FIXED_TRIES):
-        sentence = np.int64(own[bounded_integer(stream, len(own))])
-        if _is_free(sentence, word, chosen[:n_chosen], shown, stems, occurrences):
-            chosen[n_chosen] = sentence
-            n_chosen += 1
-            if n_chosen == len(chosen):
-                return True
+    (task_words, stems), (posting_starts, posted) = words, postings
+    word, own = task_words[place], posted[posting_starts[place] : posting_starts[place + 1]]
+    n_wanted, n_chosen = len(chosen), 0
+    some = np.empty(n_wanted, np.int64)
+    for _ in range(MOST_ROUNDS):
+        for number in range(n_wanted):
+            some[number] = own[bounded_integer(stream, len(own))]
+        _fetch_occurrences(some, sentences)
+        for sentence in some:
+            if n_chosen < n_wanted and _is_free(sentence, word, chosen[:n_chosen], shown, stems, sentences):
+                chosen[n_chosen] = sentence
+                n_chosen += 1
+        if n_chosen == n_wanted:
+            return True
     rest, n_rest = np.empty(len(own), np.int64), 0
     for sentence in own:
-        if _is_free(np.int64(sentence), word, chosen[:n_chosen], shown, stems, occurrences):
+        if _is_free(np.int64(sentence), word, chosen[:n_chosen], shown, stems, sentences):
             rest[n_rest] = sentence
             n_rest += 1
     _shuffle(stream, rest[:n_rest])
-    n_more = min(n_rest, len(chosen) - n_chosen)
+    n_more = min(n_rest, n_wanted - n_chosen)
     chosen[n_chosen : n_chosen + n_more] = rest[:n_more]
-    return n_chosen + n_more == len(chosen)
+    return n_chosen + n_more == n_wanted
 
 
 @compiled
-def _masked_rows(stream: Stream, words: Any, chosen: Any, mask_id: int, occurrences: Any, tokens: Any) -> Any:
+def _fetch_occurrences(some: Any, sentences: Any) -> Any:
+    """Read a little of each sentence: the memory answers many questions at once much faster than in turn."""
+    starts, occurrences, _ = sentences
+    total = np.int64(0)
+    for sentence in some:
+        total += starts[sentence, 1]
+    for sentence in some:
+        for place in range(starts[sentence, 1], starts[sentence + 1, 1], OCCURRENCES_OF_LINE):
+            total += np.int64(occurrences[place, 0])
+    return total
+
+
+@compiled
+def _fetch_tokens(chosen: Any, sentences: Any) -> Any:
+    """Do the same for the tokens."""
+    starts, _, tokens = sentences
+    total = np.int64(0)
+    for sentence in chosen.flat:
+        for place in range(starts[sentence, 0], starts[sentence + 1, 0], TOKENS_OF_LINE):
+            total += np.int64(tokens[place])
+    return total
+
+
+@compiled
+def _masked_rows(stream: Stream, words: Any, chosen: Any, mask_id: int, sentences: Any) -> Any:
     """Return the ids, padded with 0, the lengths, the places of the first MASK and the labels of some sentences."""
     n_way, n_shots = chosen.shape
-    n_rows, starts = n_way * n_shots, tokens[0]
+    n_rows, starts = n_way * n_shots, sentences[0]
     labels, lengths, positions = np.empty(n_rows, np.int64), np.empty(n_rows, np.int64), np.empty(n_rows, np.int64)
     n_most = 0
     for sentence in chosen.flat:
-        n_most = max(n_most, starts[sentence + 1] - starts[sentence])
+        n_most = max(n_most, starts[sentence + 1, 0] - starts[sentence, 0])
     scratch = np.zeros((n_rows, n_most), np.int64)
     longest = 0
     for shot in range(n_shots):
@@ -161,28 +190,28 @@ def _masked_rows(stream: Stream, words: Any, chosen: Any, mask_id: int, occurren
         for row in range(first, first + n_way):
             label = labels[row]
             sentence = chosen[label, shot]
-            lengths[row], positions[row] = _mask(sentence, words[label], mask_id, occurrences, tokens, scratch[row])
+            lengths[row], positions[row] = _mask(sentence, words[label], mask_id, sentences, scratch[row])
             longest = max(longest, lengths[row])
     return scratch[:, :longest].copy(), lengths, positions, labels
 
 
 @compiled
-def _mask(sentence: Word, word: Word, mask_id: int, occurrences: Any, tokens: Any, row: Any) -> Any:
+def _mask(sentence: Word, word: Word, mask_id: int, sentences: Any, row: Any) -> Any:
     """Write a sentence's tokens, one MASK for each occurrence of a word; return their number and the first's place."""
-    (starts, words, begins, lengths), (sentence_starts, ids) = occurrences, tokens
-    source = start = sentence_starts[sentence]
-    last, n_written, position = sentence_starts[sentence + 1], 0, -1
-    for place in range(starts[sentence], starts[sentence + 1]):
-        if words[place] != word:
+    starts, occurrences, tokens = sentences
+    source, last, n_written, position = starts[sentence, 0], starts[sentence + 1, 0], 0, -1
+    for place in range(starts[sentence, 1], starts[sentence + 1, 1]):
+        if occurrences[place, 0] != word:
             continue
-        while source < start + begins[place]:
-            row[n_written] = ids[source]
+        begin = starts[sentence, 0] + np.int64(occurrences[place, 1] >> PLACE_BITS)
+        while source < begin:
+            row[n_written] = tokens[source]
             n_written, source = n_written + 1, source + 1
         row[n_written] = mask_id
         position = n_written if position < 0 else position
         n_written += 1
-        source = max(source, start + begins[place] + lengths[place])
+        source = max(source, begin + np.int64(occurrences[place, 1] & LENGTH_MASK))
     while source < last:
-        row[n_written] = ids[source]
+        row[n_written] = tokens[source]
         n_written, source = n_written + 1, source + 1
     return np.int64(n_written), np.int64(position)

@@ -3,15 +3,14 @@
 It is made once, in one pass and in memory that grows with different words and sentences but not with the text:
 
 ```
-tokens               of all sentences, one behind the other
-sentence_starts      int64 [S + 1], where each sentence's tokens begin
-sentence_hashes      uint64 [S], of its words
-occurrence_starts    int64 [S + 1], where each sentence's occurrences of words begin
-occurrence_words     uint32 [O], which word
-occurrence_begins    uint16 [O], its first token, counted from the beginning of the sentence
-occurrence_lengths   uint16 [O], how many tokens it has
-word_letters         UTF-8, the words by number, one a line
+tokens            of all sentences, one behind the other
+starts            int64 [S + 1, 2], where each sentence's tokens begin, and where its occurrences of words
+sentence_hashes   uint64 [S], of its words
+occurrences       uint32 [O, 2], which word; and 2^16 times its first token in the sentence, plus how many it has
+word_letters      UTF-8, the words by number, one a line
 ```
+
+What is looked at together lies together: a task touches dozens of sentences anywhere in the memory.
 
 Sentences with the same words in the same order count once, whatever their case and punctuation. What has more than
 65,000 bytes is no sentence, and what has fewer than two different words or numbers says nothing once one is masked.
@@ -36,15 +35,17 @@ from xenoglot.episodes.sentences import is_running, text_pieces
 from xenoglot.episodes.word_forms import NO_WORD, HashSet, WordForms
 from xenoglot.kernels import compiled
 
-__all__ = ["open_sentences"]
+__all__ = ["PLACE_BITS", "open_sentences"]
 
 Bytes: TypeAlias = NDArray[np.uint8]
 Array: TypeAlias = NDArray[Any]
 
-LAYOUT = 1  # of what stands in the folder; changes whenever the same text would give something else
+LAYOUT = 2  # of what stands in the folder; changes whenever the same text would give something else
 PIECE_BYTES = 1 << 20
 MOST_HELD_BYTES = 1 << 22  # of a sentence that does not end; what follows counts as another one
-LONGEST_SENTENCE_BYTES = 65_000  # so that a place within a sentence fits into 16 bits
+PLACE_BITS = 16
+"""Of the tokens that an occurrence has; the place of the first stands above them."""
+LONGEST_SENTENCE_BYTES = 65_000  # so that a place within a sentence has no more bits than that
 MIXER = np.uint64(0x9E3779B97F4A7C15)
 ROTATION, COUNTER_ROTATION = np.uint64(23), np.uint64(41)
 FINE, TOO_LONG, TOO_FEW_WORDS = range(3)
@@ -96,8 +97,7 @@ class _Store:
         self._seen = HashSet()
         self._n_tokens = self._n_occurrences = 0
         self._counts = dict.fromkeys(("n_bytes", "n_found", "n_too_long", "n_too_few_words", "n_repeated"), 0)
-        for name in ("sentence_starts", "occurrence_starts"):
-            writer.append(name, np.zeros(1, np.int64))
+        writer.append("starts", np.zeros((1, 2), np.int64))
 
     def add(self, content: bytes, *, is_last: bool) -> int:
         """Append the sentences that end within a piece of text, and return where the unfinished one begins."""
@@ -121,21 +121,20 @@ class _Store:
         return found.n_read
 
     def _append(self, found: Scan, numbers: Array, hashes: Array, kept: Array, encoded: Encoded) -> None:
-        words, begins, lengths, counts = _aligned(
+        occurrences, counts = _aligned(
             kept, found.begins, found.run_starts, found.run_begins, found.run_ends, numbers, *encoded.places
         )
+        token_starts = self._n_tokens + np.cumsum(encoded.counts)
+        occurrence_starts = self._n_occurrences + np.cumsum(counts)
         for name, piece in (
             ("tokens", encoded.token_ids),
-            ("sentence_starts", self._n_tokens + np.cumsum(encoded.counts)),
+            ("starts", np.stack([token_starts, occurrence_starts], axis=1)),
             ("sentence_hashes", hashes[kept]),
-            ("occurrence_starts", self._n_occurrences + np.cumsum(counts)),
-            ("occurrence_words", words),
-            ("occurrence_begins", begins),
-            ("occurrence_lengths", lengths),
+            ("occurrences", occurrences),
         ):
             self._writer.append(name, piece)
         self._n_tokens += len(encoded.token_ids)
-        self._n_occurrences += len(words)
+        self._n_occurrences += len(occurrences)
 
     def finish(self) -> dict[str, int]:
         """Append the words themselves, and return how many there are of everything."""
@@ -199,9 +198,8 @@ def _aligned(
     token_begins: Any,
     token_ends: Any,
 ) -> Any:
-    """Return the tokens of each word: its number, its first token, how many, and how many words a sentence has."""
-    most = len(run_begins)
-    words, begins, lengths = np.empty(most, np.uint32), np.empty(most, np.uint16), np.empty(most, np.uint16)
+    """Return the occurrences of words, uint32 [O, 2], and how many each sentence has."""
+    occurrences = np.empty((len(run_begins), 2), np.uint32)
     counts = np.zeros(len(kept), np.int64)
     n_words = first_token = 0
     for place in range(len(kept)):
@@ -216,8 +214,9 @@ def _aligned(
             while last < beyond and token_begins[last] < end:
                 last += 1
             if numbers[run] != NO_WORD and last > token:
-                words[n_words], begins[n_words], lengths[n_words] = numbers[run], token - first_token, last - token
+                occurrences[n_words, 0] = numbers[run]
+                occurrences[n_words, 1] = (token - first_token) << PLACE_BITS | (last - token)
                 n_words += 1
                 counts[place] += 1
         first_token = beyond
-    return words[:n_words], begins[:n_words], lengths[:n_words], counts
+    return occurrences[:n_words], counts

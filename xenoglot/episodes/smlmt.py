@@ -144,8 +144,8 @@ class SMLMT(EpisodeSource):
             >>> lines = [f"look at {number}: the {animal} runs" for animal in animals for number in range(6)]
             >>> tasks = SMLMT.from_sentences(lines, n_way=2, k_shot=2, q_query=1, vocabulary=animals, held_out_share=0)
             >>> episode = tasks(7)
-            >>> episode.support.token_ids_NT.shape, episode.query.labels_N.tolist()
-            (torch.Size([4, 21]), [1, 0])
+            >>> episode.support.token_ids_NT.shape, sorted(episode.query.labels_N.tolist())
+            (torch.Size([4, 21]), [0, 1])
         """
         choice = WordChoice(
             min_token_freq=min_token_freq,
@@ -239,8 +239,7 @@ def _grouped(sentences: Mapping[str, Any], words: Mapping[str, Any]) -> tuple[tu
     return (
         (words["task_words"], words["stems"]),
         (words["posting_starts"], words["postings"]),
-        tuple(sentences[f"occurrence_{part}"] for part in ("starts", "words", "begins", "lengths")),
-        (sentences["sentence_starts"], sentences["tokens"]),
+        (sentences["starts"], sentences["occurrences"], sentences["tokens"]),
     )
 
 

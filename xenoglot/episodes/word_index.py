@@ -179,8 +179,8 @@ def split_of_hashes(hashes: Hashes, held_out_share: float) -> NDArray[np.uint8]:
 def _fill(writer: ArrayWriter, sentences: ArrayFolder, choice: WordChoice, vocabulary: Sequence[str] | None) -> None:
     arrays, words = sentences.arrays, words_of(sentences)
     splits = split_of_hashes(arrays["sentence_hashes"], choice.held_out_share)
-    splits[np.diff(arrays["sentence_starts"]) > choice.max_length] = UNUSED
-    occurrences = (arrays["occurrence_starts"], arrays["occurrence_words"])
+    splits[np.diff(arrays["starts"][:, 0]) > choice.max_length] = UNUSED
+    occurrences = (arrays["starts"], arrays["occurrences"])
     frequencies = _frequencies(*occurrences, splits, len(words))
     task_words = _chosen(words, frequencies, choice, vocabulary)
     stem_texts = _stems([words[number] for number in task_words.tolist()], choice.stem_language)
@@ -237,27 +237,27 @@ def _stemmers() -> list[str]:
 
 
 @compiled
-def _frequencies(starts: Any, words: Any, splits: Any, n_words: int) -> Any:
+def _frequencies(starts: Any, occurrences: Any, splits: Any, n_words: int) -> Any:
     """Count in how many usable sentences each word occurs."""
     frequencies, last_seen = np.zeros(n_words, np.int32), np.full(n_words, -1, np.int64)
     for sentence in range(len(splits)):
         if splits[sentence] == UNUSED:
             continue
-        for place in range(starts[sentence], starts[sentence + 1]):
-            word = words[place]
+        for place in range(starts[sentence, 1], starts[sentence + 1, 1]):
+            word = occurrences[place, 0]
             frequencies[word] += last_seen[word] != sentence
             last_seen[word] = sentence
     return frequencies
 
 
 @compiled
-def _postings(starts: Any, words: Any, splits: Any, rows: Any, row_splits: Any) -> Any:
+def _postings(starts: Any, occurrences: Any, splits: Any, rows: Any, row_splits: Any) -> Any:
     """List for each row's word the sentences of its own split in which it occurs."""
     n_rows = len(row_splits)
     posting_starts, last_seen = np.zeros(n_rows + 1, np.int64), np.full(n_rows, -1, np.int64)
     for sentence in range(len(splits)):
-        for place in range(starts[sentence], starts[sentence + 1]):
-            row = rows[words[place]]
+        for place in range(starts[sentence, 1], starts[sentence + 1, 1]):
+            row = rows[occurrences[place, 0]]
             if row >= 0 and row_splits[row] == splits[sentence] and last_seen[row] != sentence:
                 last_seen[row] = sentence
                 posting_starts[row + 1] += 1
@@ -265,8 +265,8 @@ def _postings(starts: Any, words: Any, splits: Any, rows: Any, row_splits: Any) 
     postings, n_filled = np.empty(posting_starts[n_rows], np.uint32), posting_starts[:-1].copy()
     last_seen[:] = -1
     for sentence in range(len(splits)):
-        for place in range(starts[sentence], starts[sentence + 1]):
-            row = rows[words[place]]
+        for place in range(starts[sentence, 1], starts[sentence + 1, 1]):
+            row = rows[occurrences[place, 0]]
             if row >= 0 and row_splits[row] == splits[sentence] and last_seen[row] != sentence:
                 last_seen[row] = sentence
                 postings[n_filled[row]] = sentence
