@@ -9,6 +9,7 @@ from pathlib import Path
 from xenoglot.config import RunConfig
 from xenoglot.corpus.base import Corpus, Document
 from xenoglot.episodes.batches import TaskSource
+from xenoglot.episodes.languages import LanguageEpisodes
 from xenoglot.episodes.smlmt import SMLMT
 from xenoglot.errors import OptionError
 from xenoglot.languages import Family
@@ -88,10 +89,8 @@ def sentence_tasks(config: RunConfig, text: Text, cache_dir: str | Path) -> Task
 
 def language_tasks(config: RunConfig, family: Family) -> TaskSource:
     """Make tasks of languages that nobody has ever spoken: a few rows of each to learn from, and others."""
-    from xenoglot.episodes.languages import LanguageEpisodes
-
     return LanguageEpisodes(
-        family=family,
+        family,
         n_support=config.smlmt.k_shot,
         n_query=config.smlmt.q_query,
         length=config.model.max_seq_len,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,14 +85,17 @@ def _add_sources(parser: argparse._ActionsContainer) -> None:
 def add_more_arguments(parser: CommandParser, words: Sequence[str]) -> None:
     """Add every option of the configuration, with the defaults for what the words say is learned."""
     from xenoglot.config import recipes
+    from xenoglot.config.pico import PicoWarning
 
     listed = "\n".join(f"  {name}: {summary.rstrip('.')}" for name, summary in recipes.summaries().items())
     parser.epilog = EPILOG.format(recipes=listed)
-    layer, options = _asked_for(words)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PicoWarning)
+        layer, options = _asked_for(words)
     for section in dict.fromkeys(path.rpartition(".")[0] for path in options):
         group = parser.add_argument_group(section)
         add_option_flags(group, [known for path, known in options.items() if path.rpartition(".")[0] == section])
-    parser.set_defaults(layer=layer, options=options)
+    parser.set_defaults(layer=layer, options=options, warnings=[str(each.message) for each in caught])
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -108,6 +113,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.resume and path in given:
             raise OptionError(path, given[path], f"nothing beside --resume {arguments.resume[0]}")
     config = resolve(arguments.layer, nested(given))
+    if int(os.environ.get("LOCAL_RANK", "0")) == 0:  # processes that are started for further devices read it too
+        for warning in arguments.warnings:
+            print(f"xenoglot: {warning}", file=sys.stderr)
     if arguments.print_config:
         from xenoglot.config.files import config_text
 

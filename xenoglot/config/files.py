@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import inspect
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 from xenoglot.config.documents import Document, read_document, scalar_text
 from xenoglot.config.layers import resolve
 from xenoglot.config.mappings import FAMILY_OPTION, to_mapping
+from xenoglot.config.pico import PicoWarning, translated
 from xenoglot.config.sections import RunConfig, StageConfig
 from xenoglot.errors import ConfigFileError, OptionError, UnknownNameError
 from xenoglot.files import StagedFiles
@@ -65,13 +67,18 @@ def read_config(path: str | os.PathLike[str]) -> RunConfig:
 def read_layer(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """Read what a YAML file says, and nothing else: a layer for `xenoglot.config.resolve`, sound by itself.
 
+    A file of Pico's is read as `xenoglot.config.pico` says, with a `PicoWarning`.
+
     Raises:
         ConfigFileError: As `read_config`.
     """
     document = read_document(Path(path))
     with _complaints_name_the_place(document):
-        resolve(document.values)
-    return document.values
+        layer, warning = translated(document.values)
+        resolve(layer)
+    if warning is not None:
+        warnings.warn(f"{document.path}: {warning}", PicoWarning, stacklevel=2)
+    return layer
 
 
 def write_config(path: str | os.PathLike[str], config: RunConfig) -> None:

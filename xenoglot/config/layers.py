@@ -22,7 +22,7 @@ from xenoglot.config.sections import (
 )
 from xenoglot.options import Option
 
-__all__ = ["SIZE_OPTION", "default_config", "nested", "resolve", "with_overrides"]
+__all__ = ["SIZE_OPTION", "default_config", "merged", "nested", "resolve", "with_overrides"]
 
 SIZE_OPTION = Option(
     name="model.size",
@@ -56,7 +56,7 @@ def resolve(*layers: Mapping[str, Any]) -> RunConfig:
 
     Args:
         layers: Nested plain values, sections by name. A layer that names a family overrules what earlier ones say of
-            languages and curriculum.
+            languages and curriculum; one that names a text, samples or a dataset, the others of these.
 
     Raises:
         UnknownNameError: If a key is not known, with the nearest known one.
@@ -121,19 +121,27 @@ def _defaults_for(said: Mapping[str, Any]) -> dict[str, Any]:
 def _overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     if _section(above, "languages").get("family") is not None:
         below = {name: section for name, section in below.items() if name not in ("languages", "curriculum")}
-    return _merged(below, above)
+    if _names_a_source(above):
+        below = merged(below, {"data": {"text": None, "samples": None, "dataset": {"name": None}}})
+    return merged(below, above)
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _names_a_source(layer: Mapping[str, Any]) -> bool:
+    data = _section(layer, "data")
+    sources = (data.get("text"), data.get("samples"), _section(data, "dataset").get("name"))
+    return any(source is not None for source in sources)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Put one layer onto another, section by section; an empty section says nothing."""
-    merged = dict(below)
+    both = dict(below)
     for key, value in above.items():
         beneath = below.get(key)
         if isinstance(beneath, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merged(beneath, value)
+            both[key] = merged(beneath, value)
         elif value is not None or not isinstance(beneath, Mapping | list):
-            merged[key] = value
-    return merged
+            both[key] = value
+    return both
 
 
 def _with_named_size(layer: Mapping[str, Any]) -> Mapping[str, Any]:
