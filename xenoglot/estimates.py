@@ -2,7 +2,8 @@
 
 Everything but the time is arithmetic. The time is measured: a few real updates on this machine, on rows of the stage
 that has most of the run's operations; other stages and evaluations follow in proportion to theirs. Where one update
-would take too long, the model that is measured has fewer rows or layers, and this is said.
+would take too long, the model that is measured has fewer rows or layers, and this is said. Steps of tasks count as if
+they predicted tokens.
 """
 
 from __future__ import annotations
@@ -217,6 +218,7 @@ def _measured(config: RunConfig, phase: Phase, devices: Devices) -> tuple[float,
     seconds = statistics.median(_update_seconds(learner, model_config, probe))
     layers = "" if model_config == config.model else f" in {model_config.n_layers} of {config.model.n_layers} layers"
     left_out = "a text's evaluations" if config.languages is None else "reference predictors"
+    left_out += ", and as if no step were one of tasks" if config.smlmt.enabled else ""
     return probe.tokens * flops_per_token(model_config, probe.length) / seconds, (
         f"an update on {probe.n_rows:,} x {probe.length:,} tokens{layers} takes {seconds:.2g} seconds here "
         f"({devices}), all else in proportion; without {left_out}"
@@ -242,14 +244,16 @@ def _update_seconds(learner: Learner, config: ModelConfig, probe: Phase) -> Iter
     """Time updates on rows of random ids, after a first one that is not counted."""
     rng = torch.Generator().manual_seed(0)
     n_ids = typing.cast(int, config.vocab_size)
-    began = time.perf_counter()
+    began = 0.0
     for step in range(1 + MOST_UPDATES):
         ids_BT = torch.randint(n_ids, (2, probe.n_rows, probe.length), generator=rng)
         batch = TokenBatch(inputs_BT=ids_BT[0], targets_BT=ids_BT[1])
         seconds = learner.update(0, [batch], identity="random ids").seconds
-        if step:
-            yield seconds
-        if step and time.perf_counter() - began > PROBE_SECONDS:
+        if step == 0:
+            began = time.perf_counter()
+            continue
+        yield seconds
+        if time.perf_counter() - began > PROBE_SECONDS:
             return
 
 
