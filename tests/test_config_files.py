@@ -283,6 +283,17 @@ def test_later_layers_overrule_earlier_ones() -> None:
     assert (config.training.max_steps, config.model) == (5, default_config("book.txt").model)
 
 
+def test_a_named_size_is_overruled_by_single_ones_beside_it_and_later(file: Path) -> None:
+    file.write_text("model: {n_layers: 2, size: pico-tiny}")
+    config = read_config(file)
+    assert (config.model.d_model, config.model.n_layers, config.model.attention_n_kv_heads) == (96, 2, 4)
+    later = resolve({"model": {"n_layers": 2, "size": "pico-tiny"}}, {"model": {"size": "pico-small"}})
+    assert (later.model.d_model, later.model.n_layers) == (384, 12)
+    assert "size" not in to_mapping(config)["model"]
+    assert "line 1: unknown model size 'pico-tinny'" in complaint(file, "model: {size: pico-tinny}")
+    assert "line 1: model.size: got 3; allowed: text, or none." in complaint(file, "model: {size: 3}")
+
+
 # --- what is written -------------------------------------------------------------------------------------------------
 
 
