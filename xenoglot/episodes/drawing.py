@@ -3,7 +3,9 @@
 The words are drawn one after the other, uniformly among those of the split that have sentences enough and another stem
 than those before; then they get the labels 0 to n_way - 1 in a random order. For each word, sentences are drawn
 uniformly among all of its split that contain it and show no other word of the task, nor another form of one. Where a
-word has too few of those, new words are drawn.
+word has too few of those, new words are drawn. Where that has happened many times, as for large tasks of small corpora,
+only one word is replaced each time, in turn: the one that had too few sentences, and the one that is in most sentences
+and so leaves the others too few.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ __all__ = ["MOST_ATTEMPTS", "draw_task"]
 STREAM_TASKS = 5  # of random words; its row is the task's index
 MOST_ATTEMPTS = 2000
 """So many times words are drawn until there are sentences enough for all of them."""
+FRESH_ATTEMPTS = 16
+"""So many times all words are drawn anew; then only one, each time."""
 MOST_ROUNDS = 8  # of as many tries as sentences are wanted; afterwards all that a word has are looked through
 WORD_TRIES = 64
 LENGTH_MASK = (1 << PLACE_BITS) - 1
@@ -59,8 +63,15 @@ def _choose(
     """Choose words by label, and sentences for each; none if that fails again and again."""
     places, shown = np.empty(n_way, np.int64), np.empty(n_way, np.int32)
     chosen = np.empty((n_way, n_sentences), np.int64)
-    for _ in range(MOST_ATTEMPTS):
-        if not _draw_words(stream, candidates, words, places, shown):
+    has_words, label = False, 0
+    for attempt in range(MOST_ATTEMPTS):
+        if attempt < FRESH_ATTEMPTS or not has_words:
+            has_words = _draw_words(stream, candidates, words, places, shown)
+        else:
+            sizes = postings[0][places + 1] - postings[0][places]
+            worst = label if attempt % 2 else np.argmax(sizes)
+            has_words = _replace_word(stream, candidates, words, places, shown, worst)
+        if not has_words:
             continue
         label = 0
         while label < n_way and _draw_sentences(
@@ -87,6 +98,21 @@ def _draw_words(stream: Stream, candidates: Any, words: Any, places: Any, shown:
                 break
     _shuffle(stream, places[:n_drawn])
     return n_drawn == n_way
+
+
+@compiled
+def _replace_word(stream: Stream, candidates: Any, words: Any, places: Any, shown: Any, label: Any) -> Any:
+    """Draw another word for a label, and tell whether there was one whose stem none of the task's words has."""
+    task_words, stems = words
+    old_stem = stems[task_words[places[label]]]
+    for _ in range(WORD_TRIES):
+        place = candidates[bounded_integer(stream, len(candidates))]
+        stem = stems[task_words[place]]
+        if not _contains(shown, stem):
+            shown[shown == old_stem] = stem
+            places[label] = place
+            return True
+    return False
 
 
 @compiled
