@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,8 @@ SHAPES = {"a": 256, "b": 50304}
 """Ids of either shape; both are Pico's tiny: 12 layers, 96 wide."""
 TARGETS = {("a", False): 1.0, ("a", True): 1.0, ("b", False): 1.0, ("b", True): 1.3}
 """The least ratio by shape and whether it is compiled; 1.3 is the aim everywhere."""
+MOST_MEMORY = {"a": 1.05, "b": 0.5}
+"""The largest ratio of memory; with few ids both keep the same, and repeats differ by 2 percent."""
 MOST_DATA_SHARE = 0.03
 TOKENS_TO_BEAT = 310_000
 """A 125M model's tokens a second on one H200 at 2,048 tokens: KempnerForge, pull request 207."""
@@ -181,14 +184,14 @@ def middle_and_spread(values: list[float]) -> tuple[float, float]:
 
 
 def used_bytes(side: str, shape: str) -> int:
-    """Return how much more memory this process held at most during three updates than with the model alone."""
+    """Return how much more memory this process held at most during three updates than with both models alone."""
     model, loss_of = sides(shape)[side]
     gc.collect()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     update = update_of(model, loss_of, compiled=False)
     for _ in range(3):
         update()
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 
 
 def measure_memory(shape: str) -> dict[str, Any]:
@@ -198,15 +201,19 @@ def measure_memory(shape: str) -> dict[str, Any]:
         for side in ("ours", "peer")
     )
     name = f"({shape}) memory of training"
-    print(f"{name:46} {ours / 1e6:8,.0f} MB   {PEER} {peer / 1e6:8,.0f} MB   {ours / peer:5.2f} of it (at most 1)")
+    print(
+        f"{name:46} {ours / 1e6:8,.0f} MB   {PEER} {peer / 1e6:8,.0f} MB   {ours / peer:5.2f} of it "
+        f"(at most {MOST_MEMORY[shape]})",
+        flush=True,
+    )
     return {
         "name": name,
         "value": ours,
         "unit": "bytes",
         "peer": {"name": PEER, "value": peer},
         "ratio": ours / peer,
-        "target": 1.0,
-        "holds": ours <= peer,
+        "target": MOST_MEMORY[shape],
+        "holds": ours <= MOST_MEMORY[shape] * peer,
     }
 
 
