@@ -77,7 +77,7 @@ def wait(children: list[int], seconds: float) -> dict[int, int]:
             found, status = os.waitpid(child, os.WNOHANG)
             if found:
                 ended[child] = os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
+        time.sleep(0.001)
     return ended
 
 
@@ -102,10 +102,15 @@ def state_of(run: Path) -> dict[str, Any]:
     steps = [int(name.removeprefix("step_")) for name in names if name.startswith("step_")]
     return {
         "newest": max(steps, default=0),
-        "was_saving": any(name.startswith(".") for name in names),
+        "was_saving": is_saving(run),
         "logged_steps": logged_steps(run),
         "was_running": (run / LOCK_FILE).exists(),
     }
+
+
+def is_saving(run: Path) -> bool:
+    checkpoints = run / "checkpoints"
+    return checkpoints.is_dir() and any(name.startswith(".") for name in os.listdir(checkpoints))
 
 
 def logged_steps(run: Path) -> int:
@@ -116,15 +121,19 @@ def logged_steps(run: Path) -> int:
 def killed(words: list[str], n_processes: int, run: Path, after_steps: list[int], rng: random.Random) -> None:
     """Kill the run after it has logged so many steps, each time a random moment later; a step of 0 is its beginning.
 
-    Of two processes it is in turn both that are killed, the first (which writes), and the second.
+    Every second kill waits for a save to begin. Of two processes it is in turn both that are killed, the first (which
+    writes), and the second; but both at the beginning, where one would wait long for the other to come.
     """
     log = run.with_suffix(".log")
     for number, target in enumerate(after_steps):
         children, ended = start(words, n_processes, log), {}
         while logged_steps(run) < target and not ended:
             ended = wait(children, 0.002)
-        ended |= wait([child for child in children if child not in ended], rng.uniform(0.0, 0.1 if target else 0.6))
-        chosen = [children, children[:1], children[-1:]][number % 3]
+        while target and number % 2 and not is_saving(run) and not ended:
+            ended = wait(children, 0.001)
+        longest_seconds = 0.6 if target == 0 else 0.02 if number % 2 else 0.1
+        ended |= wait([child for child in children if child not in ended], rng.uniform(0.0, longest_seconds))
+        chosen = [children, children[:1], children[-1:]][number % 3] if target else children
         victims = [child for child in chosen if child not in ended]
         if not victims:
             break
