@@ -1,4 +1,4 @@
-"""What several test files need: the house as the README draws it."""
+"""What several test files need: the house as docs/house.md draws it, file by file, and README folder by folder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def readme() -> str:
 
 
 @pytest.fixture(scope="session")
-def house(readme: str) -> dict[str, str]:
-    """The README's tree: each Python file's path and its one line, in the order in which they are drawn."""
-    [tree] = re.findall(r"```\n(xenoglot/\n.*?)```", readme, re.DOTALL)
+def house() -> dict[str, str]:
+    """docs/house.md's tree: each Python file's path and its one line, in the order in which they are drawn."""
+    [tree] = re.findall(r"```\n(xenoglot/\n.*?)```", (ROOT / "docs" / "house.md").read_text(), re.DOTALL)
     files: dict[str, str] = {}
     folder = ""
     for line in tree.splitlines()[1:]:

@@ -1,4 +1,4 @@
-"""The README is true: its tree is the folder's, and its blocks run."""
+"""The README is true: its tree and that of docs/house.md are the folder's, and its blocks run."""
 
 from __future__ import annotations
 
@@ -30,6 +30,15 @@ def test_the_tree_is_the_folder(house: dict[str, str]) -> None:
     files = {str(path.relative_to(ROOT)) for path in (ROOT / "xenoglot").rglob("*.py")}
     assert set(house) == files
     assert [path for path, explanation in house.items() if not explanation] == []
+
+
+def test_its_tree_is_the_upper_floor_of_the_house(readme: str) -> None:
+    """README draws folders and single files; docs/house.md, where every file has its line, says the same of them."""
+    whole, upper = (
+        re.findall(r"```\n(xenoglot/\n.*?)```", text, re.DOTALL)[0].splitlines()
+        for text in ((ROOT / "docs" / "house.md").read_text(), readme)
+    )
+    assert upper == [line for line in whole if not line.startswith("    ")]
 
 
 def test_it_is_short_and_in_order(readme: str) -> None:

@@ -41,6 +41,7 @@ def test_a_run_on_languages_leaves_everything_it_says(tmp_path, capsys):
         "eval_results",
         "in_context.png",
         "metrics.jsonl",
+        "report.html",
     ]
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["languages"]["family"] == "metalm-v1"
