@@ -15,7 +15,7 @@ from synthetic_tasks import decoder, episode, language_episode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from xenoglot import blocks
-from xenoglot.adaptation import AdaptationConfig, ClassifierHeadConfig, Descent, MetaLearner
+from xenoglot.adaptation import AdaptationConfig, ClassifierHeadConfig, Descent, MetaLearner, meta_learner
 from xenoglot.adaptation.descent import twice_differentiable_attention
 from xenoglot.errors import DataError, OptionError
 from xenoglot.rng import generator
@@ -393,7 +393,7 @@ def test_a_compiled_model_adapts_its_head_by_the_exact_gradient():
     assert all(torch.allclose(gradients[0][name], gradients[1][name], atol=1e-12) for name in gradients[0])
 
 
-def test_what_cannot_be_done_is_refused_by_name():
+def test_what_cannot_be_done_is_refused_by_name(monkeypatch):
     model, task = decoder(), episode()
     learner = a_learner(model, adapts="all", order="adjoint")
     with pytest.raises(OptionError, match=r"decoder: got 'OptimizedModule'.*module\._orig_mod"):
@@ -404,6 +404,10 @@ def test_what_cannot_be_done_is_refused_by_name():
     with pytest.raises(OptionError, match="adapts: got 'all'; allowed: head, where the decoder is compiled"):
         learner(model, task, generator(0))
     model = decoder()
+    with monkeypatch.context() as patched:
+        patched.setattr(meta_learner, "DTensor", torch.nn.Parameter)  # as if the weights were cut up
+        with pytest.raises(OptionError, match="strategy: got 'fsdp'"):
+            a_learner(model)
     with pytest.raises(DataError, match="language 0: got a language"):
         a_learner(model)(model, language_episode(), generator(0))
     with pytest.raises(DataError, match="synthetic task 0: got labelled sentences"):

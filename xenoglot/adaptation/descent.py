@@ -35,7 +35,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -222,7 +222,7 @@ class _Adjoint(torch.autograd.Function):
                 weights, norm = problem.descent.constant_step(weights, given, rate, step)
             weights = _detached(weights)
             norms.append(norm)
-        ctx.problem, ctx.n_tensors = problem, len(tensors)
+        ctx.problem = problem
         ctx.autocast = _autocast_as_now(tensors[0].device.type)
         ctx.save_for_backward(*tensors, *between)
         norms_K = torch.stack(norms)
@@ -232,30 +232,22 @@ class _Adjoint(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        problem, needed = ctx.problem, ctx.needs_input_grad[1:]
-        tensors, between = ctx.saved_tensors[: ctx.n_tensors], ctx.saved_tensors[ctx.n_tensors :]
+        problem: _Problem = ctx.problem
+        n_weights, needed = len(problem.weights), ctx.needs_input_grad[1:]
+        tensors, between = ctx.saved_tensors[: len(needed)], ctx.saved_tensors[len(needed) :]
         inputs = [tensor.detach().requires_grad_(is_needed) for tensor, is_needed in zip(tensors, needed, strict=True)]
         _, given, rates = problem.unflatten(inputs)
-        n_weights = len(problem.weights)
-        totals: dict[int, Tensor] = {}
         adjoint = gradients[:n_weights]
         for step in reversed(range(problem.n_steps)):
-            weights = map(_leaf, between[step * n_weights : (step + 1) * n_weights])
-            starts = dict(zip(problem.weights, weights, strict=True))
+            weights = between[step * n_weights : (step + 1) * n_weights]
+            starts = {name: _leaf(weight) for name, weight in zip(problem.weights, weights, strict=True)}
             others = [tensor for tensor in (*given.values(), *rates[step].values()) if tensor.requires_grad]
             with torch.enable_grad(), ctx.autocast():
                 moved, _ = problem.descent.step(starts, given, rates[step], step)
-                flowing = torch.autograd.grad(
-                    list(moved.values()),
-                    [*starts.values(), *others],
-                    adjoint,
-                    allow_unused=True,
-                    materialize_grads=True,
-                )
-            adjoint = flowing[:n_weights]
-            for tensor, gradient in zip(others, flowing[n_weights:], strict=True):
-                totals[id(tensor)] = totals[id(tensor)] + gradient if id(tensor) in totals else gradient
-        return None, *adjoint, *(totals.get(id(tensor)) for tensor in inputs[n_weights:])
+            # All of these are detached copies of our own, so their `.grad` may gather what flows into them.
+            torch.autograd.backward(tuple(moved.values()), adjoint, inputs=[*starts.values(), *others])
+            adjoint = tuple(cast(Tensor, start.grad) for start in starts.values())
+        return None, *adjoint, *(tensor.grad for tensor in inputs[n_weights:])
 
 
 def _autocast_as_now(device_type: str) -> Callable[[], AbstractContextManager[Any]]:

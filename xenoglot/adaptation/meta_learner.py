@@ -88,6 +88,23 @@ class MetaLearner(nn.Module):
     Raises:
         OptionError: If the options do not fit together, or the decoder.
         UnknownNameError: If there is no such head.
+
+    Example:
+        >>> from xenoglot.config import ModelConfig
+        >>> from xenoglot.episodes import Examples
+        >>> from xenoglot.rng import generator
+        >>> decoder = Decoder(ModelConfig(d_model=16, vocab_size=30, max_seq_len=8))
+        >>> sentences = Examples(token_ids_NT=torch.arange(1, 25).view(6, 4), lengths_N=torch.full((6,), 4),
+        ...                      mask_positions_N=torch.zeros(6, dtype=torch.long), labels_N=torch.arange(6) % 3)
+        >>> task = Episode(support=sentences, query=sentences, n_way=3, identity="six sentences")
+        >>> config = AdaptationConfig(inner_steps=5, inner_lr=0.1, learn_inner_lr="per-step")
+        >>> learner = MetaLearner(config, ClassifierHeadConfig(kind="linear", init_method="zero"), decoder)
+        >>> result = learner(decoder, task, generator(0))
+        >>> result.loss.backward()
+        >>> learner.rates.log_rates["everything"].grad.shape
+        torch.Size([5])
+        >>> [round(adapted.query_accuracy, 2) for adapted in learner.adapt(decoder, task, generator(0), (0, 20))]
+        [0.33, 1.0]
     """
 
     def __init__(
