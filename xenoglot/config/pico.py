@@ -6,7 +6,8 @@ A file is recognised by keys that only those systems have. Then
   values, rows of 2,048 tokens, and so on; the data set is Pico's unless the file or the command line names another;
 - `smlmt.support_size`, of Pico-MAML's early files, is `k_shot` under its first name: so many masked places of each
   class to learn from;
-- a task is drawn for each part of a step, as there, so `tasks_per_step` is `gradient_accumulation_steps`;
+- a task is drawn for each part of a step, as there, so `tasks_per_step` is `gradient_accumulation_steps`; it asks one
+  question of each class, so `q_query` is 1;
 - keys of what there is not yet, or of the machines that its authors ran it on, have no effect, and one warning names
   them; any other unknown key is an error.
 
@@ -66,6 +67,7 @@ DEFAULTS: Mapping[str, Any] = {
     "smlmt": {
         "n_way": 32,
         "k_shot": 4,
+        "q_query": 1,
         "inner_steps": 10,
         "inner_lr": 0.001,
         "max_token_freq": 1_000_000,
