@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,3 +181,22 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_its_number(tmp_path, number, 
     assert re.search(r"interrupted after [\d,]+ of 1,000,000 steps, which are saved", printed)
     assert len(list((tmp_path / "runs" / "a" / "checkpoints").iterdir())) == 1
     assert complaints.count("\n") == 1  # where the run is; no progress line, for stderr is no terminal
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the peer as Linux shows it")
+def test_a_process_whose_peer_is_gone_says_so_in_one_line(tmp_path):
+    words = ["train", *TINY, "--training.max_steps", "1000000", "--checkpointing.run_name", "a"]
+    words += ["--evaluation.eval_every_n_steps", "1000000", "--training.fabric.num_devices", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xenoglot", *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "runs" / "a" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and metrics.read_text()):
+        time.sleep(0.1)
+    [peer] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(peer), signal.SIGKILL)
+    _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "another process of the run is gone" in complaints.splitlines()[-1]
+    assert len(complaints.splitlines()) == 2

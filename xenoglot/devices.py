@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TypeVar, cast
@@ -25,13 +26,16 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from xenoglot.config import FabricConfig
-from xenoglot.errors import OptionError, OtherProcessError
+from xenoglot.errors import LostProcessError, OptionError, OtherProcessError
 from xenoglot.kernels import available_threads
 from xenoglot.throughput import peak_flops
 
 __all__ = ["Devices"]
 
 T = TypeVar("T")
+
+LOST_CONNECTION = re.compile(r"[Cc]onnection (?:was )?(?:closed|reset|refused)|remote process exited|[Bb]roken pipe")
+"""What the libraries that exchange tensors say when the other side is gone."""
 
 
 class Devices:
@@ -148,6 +152,23 @@ class Devices:
         """Compute as in training, without gradients."""
         with torch.no_grad(), self.fabric.autocast():
             yield
+
+    @contextlib.contextmanager
+    def expecting_others(self) -> Iterator[None]:
+        """Say in one line when another process of the run is gone, which the exchange with it tells in many.
+
+        Raises:
+            LostProcessError: If one is gone.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.count == 1 or not LOST_CONNECTION.search(str(error)):
+                raise
+            raise LostProcessError(
+                f"another process of the run is gone; this one, {self.index}, stops. What was saved is whole: start the "
+                "run again to go on from its newest checkpoint."
+            ) from error
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Average gradients that no wrapper did, in one exchange.

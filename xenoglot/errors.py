@@ -10,6 +10,7 @@ XenoglotError
 ├── ResumeError        (ValueError)   a run cannot go on from what it left; nothing of it is changed
 ├── DivergenceError    (ArithmeticError)  training met a number that is not finite; no step was made
 ├── MissingExtraError  (ImportError)  an optional package is not installed; names the extra
+├── LostProcessError   (RuntimeError) another process of the run is gone
 └── OtherProcessError  (RuntimeError) another process of the run stopped, and says why itself
 ```
 """
@@ -23,6 +24,7 @@ __all__ = [
     "ConfigFileError",
     "DataError",
     "DivergenceError",
+    "LostProcessError",
     "MissingExtraError",
     "OptionError",
     "OtherProcessError",
@@ -127,6 +129,10 @@ class MissingExtraError(XenoglotError, ImportError):
 
     def __init__(self, package: str, *, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs {package}. Install it with: pip install 'xenoglot[{extra}]'")
+
+
+class LostProcessError(XenoglotError, RuntimeError):
+    """Another process of the run is gone without a word: killed, or its machine lost."""
 
 
 class OtherProcessError(XenoglotError, RuntimeError):

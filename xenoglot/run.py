@@ -84,8 +84,9 @@ def start(config: RunConfig) -> Finished:
         devices.on_main(lambda: held.enter_context(checkpoints))
         run = _assembled(config, folder, devices, data)
         newest = devices.on_main(lambda: _taken_up(run, checkpoints))
-        outcome = train(run, checkpoints, resumed_from=devices.fabric.broadcast(newest))
-        _finish(run, outcome)
+        with devices.expecting_others():
+            outcome = train(run, checkpoints, resumed_from=devices.fabric.broadcast(newest))
+            _finish(run, outcome)
     return Finished(
         folder=folder,
         config=config,

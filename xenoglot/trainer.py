@@ -124,6 +124,7 @@ def train(run: Run, checkpoints: Checkpoints, *, resumed_from: Checkpoint | None
             # After the evaluation: whoever resumes from this checkpoint will not make that one again.
             is_asked_to_stop = devices.any(interrupts.requested is not None)
             if checkpoints.is_due(step) or step == n_steps or is_asked_to_stop:
+                written.bring_to_disk()
                 _save(step, run, learner, checkpoints)
             if is_asked_to_stop:
                 break
@@ -221,6 +222,11 @@ class _Written:
             metrics = {**update.metrics, **counts, "tokens_per_second": speed, "mfu": self._mfu(speed, update.length)}
             self._log.write(step, metrics)
             self._trackers.write(step, metrics)
+
+    def bring_to_disk(self) -> None:
+        """Make the metrics last that a checkpoint will count on."""
+        if self._run.devices.is_main:
+            self._log.bring_to_disk()
 
     def evaluation(self, step: int) -> None:
         """Measure the model, by all processes since each may have a part of it, and write the rows."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +62,17 @@ class MetricsLog:
         try:
             self._file.write(json.dumps({"step": step, **finite(metrics)}) + "\n")
             self._file.flush()
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def bring_to_disk(self) -> None:
+        """Make what was written last through a power cut: a checkpoint that does must not know more than the log.
+
+        Raises:
+            OutputError: If the disk is full, say.
+        """
+        try:
+            os.fsync(self._file.fileno())
         except OSError as error:
             raise self._failure(error) from error
 
