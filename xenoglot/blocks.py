@@ -122,24 +122,32 @@ class Attention(nn.Module):
         self.v_proj = Linear(config.d_model, config.attention_n_kv_heads * self.head_size)
         self.o_proj = Linear(config.attention_n_heads * self.head_size, config.d_model)
 
-    def forward(self, x_BTD: Tensor, rotate: RotaryPositions, cache: KeyValueCache | None = None) -> Tensor:
-        """Return what each position gathered, [B, T, D]; with a cache, from what was read before too."""
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotate: RotaryPositions,
+        cache: KeyValueCache | None = None,
+        is_seen_BHTS: Tensor | None = None,
+    ) -> Tensor:
+        """Return what each position gathered, [B, T, D]; with a cache, from what was read before too.
+
+        Where ``is_seen_BHTS`` is given, it says which positions each gathers from, whatever the configuration says.
+        """
         start = cache.n_read if cache is not None else 0
         q_BHTC = rotate(self.q_proj(x_BTD), start)
         k_BKSC = rotate(self.k_proj(x_BTD), start)
         v_BKSC = self.v_proj(x_BTD).view(*x_BTD.shape[:2], -1, self.head_size).transpose(1, 2)
-        is_seen_TS = None
         if cache is not None:
             k_BKSC, v_BKSC = cache.extend(self.layer, k_BKSC, v_BKSC)
             if start > 0 and x_BTD.shape[1] > 1:  # a single token sees all there is
                 positions = torch.arange(k_BKSC.shape[2], device=x_BTD.device)
-                is_seen_TS = positions <= positions[start:, None]
+                is_seen_BHTS = positions <= positions[start:, None]
         gathered_BHTC = F.scaled_dot_product_attention(
             q_BHTC,
             k_BKSC,
             v_BKSC,
-            attn_mask=is_seen_TS,
-            is_causal=self.is_causal and start == 0,
+            attn_mask=is_seen_BHTS,
+            is_causal=self.is_causal and start == 0 and is_seen_BHTS is None,
             enable_gqa=self.shares_keys,
         )
         written_BTD: Tensor = self.o_proj(gathered_BHTC.transpose(1, 2).flatten(2))
@@ -174,9 +182,15 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.d_model, config.norm_eps)
         self.mlp = SwiGLU(config)
 
-    def forward(self, x_BTD: Tensor, rotate: RotaryPositions, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rotate: RotaryPositions,
+        cache: KeyValueCache | None = None,
+        is_seen_BHTS: Tensor | None = None,
+    ) -> Tensor:
         """Return the positions after this layer, [B, T, D]."""
-        gathered_BTD: Tensor = self.self_attn(self.input_layernorm(x_BTD), rotate, cache)
+        gathered_BTD: Tensor = self.self_attn(self.input_layernorm(x_BTD), rotate, cache, is_seen_BHTS)
         x_BTD = x_BTD + gathered_BTD
         transformed_BTD: Tensor = self.mlp(self.post_attention_layernorm(x_BTD))
         return x_BTD + transformed_BTD

@@ -53,14 +53,22 @@ class Backbone(nn.Module):
         self.rotate = RotaryPositions(config)
 
     def forward(
-        self, input_ids: Tensor, cache: KeyValueCache | None = None, kept: list[Tensor] | None = None
+        self,
+        input_ids: Tensor,
+        cache: KeyValueCache | None = None,
+        kept: list[Tensor] | None = None,
+        is_seen_BHTS: Tensor | None = None,
     ) -> Tensor:
-        """Return the last hidden states [B, T, D] of ids [B, T]; what each layer read goes to ``kept``, if given."""
+        """Return the last hidden states [B, T, D] of ids [B, T]; what each layer read goes to ``kept``, if given.
+
+        Where ``is_seen_BHTS`` is given, it says which positions each gathers from, whatever the configuration says; it
+        may have a size of 1 for any of B, H and T.
+        """
         x_BTD = self.embed_tokens(input_ids)
         for layer in self.layers:
             if kept is not None:
                 kept.append(x_BTD)
-            x_BTD = layer(x_BTD, self.rotate, cache)
+            x_BTD = layer(x_BTD, self.rotate, cache, is_seen_BHTS)
         if cache is not None:
             cache.advance(input_ids.shape[1])
         hidden_BTD: Tensor = self.norm(x_BTD)

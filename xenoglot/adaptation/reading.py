@@ -9,15 +9,13 @@ Shapes: N sentences, T tokens, D numbers of a hidden state.
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
 from xenoglot.config import ModelConfig
-from xenoglot.decoder import Backbone, Decoder
+from xenoglot.decoder import Decoder
 from xenoglot.episodes import Examples
 from xenoglot.heads import Weights
 
@@ -58,16 +56,12 @@ class Reader:
 
     Args:
         config: The decoder's sizes.
-        readout: As in `read_out`; "mask-bidirectional" lets every position attend to the whole sentence.
+        readout: As in `read_out`; "mask-bidirectional" lets every position gather from the whole sentence.
     """
 
     def __init__(self, config: ModelConfig, readout: str) -> None:
         self._readout = readout
         self._sees_all = "bidirectional" in (config.attention, readout.removeprefix("mask-"))
-        self._shell: Backbone | None = None
-        if readout == "mask-bidirectional" and config.vocab_size is not None:
-            with torch.device("meta"):  # it lends its shape to the decoder's weights, and has none of its own
-                self._shell = Backbone(dataclasses.replace(config, attention="bidirectional"), config.vocab_size)
 
     def features(self, decoder: Decoder, examples: Examples, weights: Weights | None = None) -> Tensor:
         """Return one hidden state of each sentence, [N, D].
@@ -77,33 +71,16 @@ class Reader:
             examples: The sentences.
             weights: Of the decoder, by name, where others than its own are meant.
         """
-        if not self._sees_all:
-            return read_out(self._hidden(decoder, examples.token_ids_NT, weights), examples, self._readout)
-        # Padding would be attended to, so sentences go by length: those of one length need none.
-        lengths = sorted(set(examples.lengths_N.tolist()))
-        rows_by_length = [(length, (examples.lengths_N == length).nonzero()[:, 0]) for length in lengths]
-        parts = []
-        for length, rows in rows_by_length:
-            hidden_NTD = self._hidden(decoder, examples.token_ids_NT[rows, :length], weights)
-            parts.append(read_out(hidden_NTD, _rows_of(examples, rows), self._readout))
-        order = torch.cat([rows for _, rows in rows_by_length]).argsort()
-        return torch.cat(parts)[order]
-
-    def _hidden(self, decoder: Decoder, token_ids_NT: Tensor, weights: Weights | None) -> Tensor:
-        if weights is None and self._shell is None:
-            own_hidden_NTD: Tensor = decoder.model(token_ids_NT)
-            return own_hidden_NTD
-        values = {name.removeprefix(BACKBONE): weight for name, weight in (weights or {}).items()}
-        if self._shell is not None:
-            values = dict(decoder.model.named_parameters()) | dict(decoder.model.named_buffers()) | values
-        hidden_NTD: Tensor = functional_call(self._shell or decoder.model, values, (token_ids_NT,))
-        return hidden_NTD
+        options = {"is_seen_BHTS": _is_token(examples)[:, None, None]} if self._sees_all else {}
+        if weights is None:
+            hidden_NTD = decoder.model(examples.token_ids_NT, **options)
+        else:
+            own = {name.removeprefix(BACKBONE): weight for name, weight in weights.items()}
+            hidden_NTD = functional_call(decoder.model, own, (examples.token_ids_NT,), options)
+        return read_out(hidden_NTD, examples, self._readout)
 
 
-def _rows_of(examples: Examples, rows: Tensor) -> Examples:
-    return Examples(
-        token_ids_NT=examples.token_ids_NT[rows],
-        lengths_N=examples.lengths_N[rows],
-        mask_positions_N=examples.mask_positions_N[rows],
-        labels_N=examples.labels_N[rows],
-    )
+def _is_token(examples: Examples) -> Tensor:
+    """Return which positions [N, T] hold a token, and not padding."""
+    length = examples.token_ids_NT.shape[1]
+    return torch.arange(length, device=examples.lengths_N.device) < examples.lengths_N[:, None]
