@@ -166,8 +166,8 @@ class Devices:
             if self.count == 1 or not LOST_CONNECTION.search(str(error)):
                 raise
             raise LostProcessError(
-                f"another process of the run is gone; this one, {self.index}, stops. What was saved is whole: start the "
-                "run again to go on from its newest checkpoint."
+                f"another process of the run is gone, so this one ({self.index}) stops. What was saved is whole: start "
+                "the run again to go on from its newest checkpoint."
             ) from error
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
