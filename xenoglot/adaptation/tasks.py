@@ -121,6 +121,13 @@ class FeatureTask(_ClassificationTask):
             with torch.no_grad():
                 support_ND = reader.features(decoder, episode.support)
             query_ND = reader.features(decoder, episode.query)
+        return cls.of_features(support_ND, query_ND, episode, head=head, rng=rng)
+
+    @classmethod
+    def of_features(
+        cls, support_ND: Tensor, query_ND: Tensor, episode: Episode, *, head: Head, rng: np.random.Generator
+    ) -> FeatureTask:
+        """Take an episode's features as they were read."""
         return cls(
             weights=_start(head, support_ND, episode, rng),
             given={"support": support_ND, "query": query_ND},
