@@ -192,13 +192,12 @@ def _finish(run: Run, outcome: Outcome) -> None:
 
 
 def _draw(run: Run, references: Sequence[Row]) -> None:
-    data = run.config.data
     what = "what was held out" if run.config.languages is None else "brand-new languages"
     draw_loss_by_position(
         _evaluations(run.folder),
         run.folder / "in_context.png",
         title=f"Reading {what}: loss by position",
-        per="byte" if data.text is not None and data.tokenizer.name in (None, "bytes") else "token",
+        per=run.config.data.unit,
         references=references,
     )
 

@@ -198,7 +198,8 @@ def _summarise(finished: Finished) -> None:
     steps = f"{outcome.steps:,} of {config.training.max_steps:,} steps"
     print(f"trained for {steps}" if outcome.interrupted_by is None else f"interrupted after {steps}, which are saved")
     if config.languages is None:
-        print(f"held-out text: {_with_interval(by_part['whole'], 'loss_nats')} nats a token")
+        what = "held-out samples" if config.data.samples is not None else "held-out text"
+        print(f"{what}: {_with_interval(by_part['whole'], 'loss_nats')} nats a {config.data.unit}")
     else:
         last = by_part["last quarter"]
         print(f"fresh languages, last quarter of the context: loss {_with_interval(last, 'loss_nats')} nats a token")

@@ -77,6 +77,11 @@ class DataConfig:
         check_options(self)
 
     @property
+    def unit(self) -> str:
+        """What is predicted, in words: a byte where those are the tokens, else a token."""
+        return "byte" if self.text is not None and self.tokenizer.name in (None, "bytes") else "token"
+
+    @property
     def sources(self) -> dict[str, str]:
         """The options that name something to learn instead of languages, as far as they are given."""
         named = {"data.text": self.text, "data.samples": self.samples, "data.dataset.name": self.dataset.name}
