@@ -54,7 +54,7 @@ def test_a_run_on_languages_leaves_everything_it_says(tmp_path, capsys):
     assert "trained for 5 of 5 steps" in printed
     assert "fresh languages, last quarter of the context: loss" in printed
     assert "best possible" in printed
-    assert printed.rstrip().endswith(f"figure: {folder / 'in_context.png'}")
+    assert printed.rstrip().endswith(f"report: {folder / 'report.html'}")
 
 
 def test_a_run_on_text_measures_the_held_out_tenth(tmp_path, capsys):
