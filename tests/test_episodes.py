@@ -184,7 +184,7 @@ def test_too_few_labelled_examples_are_counted() -> None:
 )
 def test_the_examples_run(tmp_path: Path, arguments: list[str], printed: str) -> None:
     draws = np.random.Generator(np.random.Philox(0))
-    words = np.array(["cat", "dog", "owl", "bee", "fox", "hen", "ant", "elk", "red", "big", "old", "shy", "wet", "hot"])
+    words = np.array([first + second for first in ("ca", "do", "ow", "be", "fo", "he") for second in "tgnlkxp"])
     lines = [" ".join(draws.choice(words, 6)).capitalize() + ".\n" for _ in range(900)]
     (tmp_path / "text.txt").write_text("".join(lines))
     script, *rest = [argument.format(text=tmp_path / "text.txt") for argument in arguments]
