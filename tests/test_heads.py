@@ -9,12 +9,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_tasks import decoder, episode
 from torch import nn
 
 from xenoglot import heads
-from xenoglot.adaptation import ClassifierHeadConfig
+from xenoglot.adaptation import AdaptationConfig, ClassifierHeadConfig, MetaLearner
 from xenoglot.errors import OptionError, UnknownNameError
 from xenoglot.heads.base import Head, new_matrix
+from xenoglot.rng import generator
 
 WIDTH = 6
 N_WAY = 3
@@ -42,6 +44,28 @@ def test_the_five_heads_are_found_by_name():
     assert heads.names() == ("generated", "linear", "mlp", "prototype", "ridge")
     with pytest.raises(UnknownNameError, match="Did you mean 'ridge'"):
         heads.get("rigde")
+
+
+class Constant(Head):
+    """A head of somebody's own: it says the same about everything, and learns how often each class is right."""
+
+    name = "constant"
+    reads_support = False
+
+    def start(self, features_ND, labels_N, n_way, rng):
+        return {"logits": torch.arange(n_way).to(features_ND)}
+
+    def logits(self, weights, features_ND, dropout=None):
+        return weights["logits"].expand(len(features_ND), -1)
+
+
+def test_a_head_of_one_s_own_is_named_by_its_path_and_adapts():
+    model = decoder()
+    config = AdaptationConfig(adapts="head", inner_steps=3, inner_lr=1.0)
+    learner = MetaLearner(config, ClassifierHeadConfig(kind=f"{__name__}:Constant"), model).double()
+    start, end = learner.adapt(model, episode(n_way=2), generator(0), (0, 20))
+    assert start.query_loss_nats == pytest.approx(math.log(1 + math.e) - 0.5)
+    assert end.query_loss_nats == pytest.approx(math.log(2), abs=1e-3)  # both classes are as frequent
 
 
 @pytest.mark.parametrize("name", heads.names())
