@@ -71,7 +71,7 @@ def sentence_tasks(config: RunConfig, text: Text, cache_dir: str | Path) -> Task
             f"the tokenizer of the ids in {text.source}, where smlmt.enabled is true",
             "Words are looked for in the text that the ids stand for.",
         )
-    return SMLMT.from_sentences(
+    made = SMLMT.from_sentences(
         TrainingPart(text) if tasks.sentences is None else tasks.sentences,
         text.tokenizer,
         n_way=tasks.n_way,
@@ -85,6 +85,8 @@ def sentence_tasks(config: RunConfig, text: Text, cache_dir: str | Path) -> Task
         stem_language=tasks.stem_language,
         cache_dir=cache_dir,
     )
+    made(0)  # what cannot be drawn at all is found out before the run begins
+    return made
 
 
 def language_tasks(config: RunConfig, family: Family) -> TaskSource:
