@@ -201,29 +201,39 @@ def _fetch_tokens(chosen: Any, sentences: Any) -> Any:
 def _masked_rows(stream: Stream, words: Any, chosen: Any, mask_id: int, sentences: Any) -> Any:
     """Return the ids, padded with 0, the lengths, the places of the first MASK and the labels of some sentences."""
     n_way, n_shots = chosen.shape
-    n_rows, starts = n_way * n_shots, sentences[0]
-    labels, lengths, positions = np.empty(n_rows, np.int64), np.empty(n_rows, np.int64), np.empty(n_rows, np.int64)
-    n_most = 0
-    for sentence in chosen.flat:
-        n_most = max(n_most, starts[sentence + 1, 0] - starts[sentence, 0])
-    scratch = np.zeros((n_rows, n_most), np.int64)
-    longest = 0
+    labels, lengths = np.empty(n_way * n_shots, np.int64), np.empty(n_way * n_shots, np.int64)
+    positions, longest = np.empty_like(lengths), np.int64(0)
     for shot in range(n_shots):
-        first = shot * n_way
-        for label in range(n_way):
-            labels[first + label] = label
-        _shuffle(stream, labels[first : first + n_way])
-        for row in range(first, first + n_way):
-            label = labels[row]
-            sentence = chosen[label, shot]
-            lengths[row], positions[row] = _mask(sentence, words[label], mask_id, sentences, scratch[row])
-            longest = max(longest, lengths[row])
-    return scratch[:, :longest].copy(), lengths, positions, labels
+        of_shot = labels[shot * n_way : (shot + 1) * n_way]
+        of_shot[:] = np.arange(n_way)
+        _shuffle(stream, of_shot)
+    for row in range(len(labels)):
+        lengths[row] = _masked_length(chosen[labels[row], row // n_way], words[labels[row]], sentences)
+        longest = max(longest, lengths[row])
+    token_ids = np.zeros((len(labels), longest), np.int64)
+    for row in range(len(labels)):
+        sentence, word = chosen[labels[row], row // n_way], words[labels[row]]
+        positions[row] = _mask(sentence, word, mask_id, sentences, token_ids[row])
+    return token_ids, lengths, positions, labels
+
+
+@compiled
+def _masked_length(sentence: Word, word: Word, sentences: Any) -> Any:
+    """Return how many tokens a sentence has with one MASK for each occurrence of a word."""
+    starts, occurrences, _ = sentences
+    length, end = starts[sentence + 1, 0] - starts[sentence, 0], np.int64(0)
+    for place in range(starts[sentence, 1], starts[sentence + 1, 1]):
+        if occurrences[place, 0] == word:
+            begin = np.int64(occurrences[place, 1] >> PLACE_BITS)
+            last = begin + np.int64(occurrences[place, 1] & LENGTH_MASK)
+            length += 1 - (last - max(begin, end))  # words may share a token
+            end = last
+    return length
 
 
 @compiled
 def _mask(sentence: Word, word: Word, mask_id: int, sentences: Any, row: Any) -> Any:
-    """Write a sentence's tokens, one MASK for each occurrence of a word; return their number and the first's place."""
+    """Write a sentence's tokens, one MASK for each occurrence of a word, and return the place of the first."""
     starts, occurrences, tokens = sentences
     source, last, n_written, position = starts[sentence, 0], starts[sentence + 1, 0], 0, -1
     for place in range(starts[sentence, 1], starts[sentence + 1, 1]):
@@ -240,4 +250,4 @@ def _mask(sentence: Word, word: Word, mask_id: int, sentences: Any, row: Any) ->
     while source < last:
         row[n_written] = tokens[source]
         n_written, source = n_written + 1, source + 1
-    return np.int64(n_written), np.int64(position)
+    return position
