@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from xenoglot import blocks
 from xenoglot.adaptation import AdaptationConfig, ClassifierHeadConfig, Descent, MetaLearner, meta_learner
 from xenoglot.adaptation.descent import twice_differentiable_attention
+from xenoglot.adaptation.tasks import FeatureTask
 from xenoglot.errors import DataError, OptionError
 from xenoglot.rng import generator
 
@@ -52,7 +53,7 @@ def gradients_of(learner, model, task):
     return {name: torch.zeros_like(weight) if value is None else value for (name, weight), value in pairs}
 
 
-def slope_along(learner, model, task, direction, size=1e-4):
+def slope_along(learner, model, task, direction, size=2e-5):
     """Differentiate along a direction by a central difference of fourth order."""
     weights = shared_weights(learner, model)
     values = {}
@@ -367,6 +368,21 @@ def test_without_its_support_set_a_task_cannot_be_solved():
             found.append(learner(model, one, generator(0, "test")).metrics["query_accuracy"].item())
     assert np.mean(honest) > 0.8
     assert abs(np.mean(permuted) - 1 / 3) < 4 * np.std(permuted) / np.sqrt(60)
+
+
+def test_dropout_is_another_at_each_step_and_the_same_when_a_step_is_computed_again():
+    model, rng = decoder(), torch.Generator().manual_seed(1)
+    features = {part: torch.randn(6, 8, generator=rng).double() for part in ("support", "query")}
+    head = a_learner(model, "mlp", {"dropout": 0.5}).head
+    task = FeatureTask.of_features(*features.values(), episode(), head=head, rng=generator(0))
+    steps = [task.logits(task.weights, task.given, "support", step) for step in (0, 0, 1)]
+    assert torch.equal(steps[0], steps[1])
+    assert not torch.equal(steps[0], steps[2])
+    other = FeatureTask.of_features(*features.values(), episode(), head=head, rng=generator(1))
+    assert not torch.equal(steps[0], other.logits(task.weights, task.given, "support", 0))
+    whole = task.logits(task.weights, task.given, "support")
+    assert not torch.equal(steps[0], whole)
+    assert torch.equal(task.judge(task.weights, "support")[0], F.cross_entropy(whole, task.targets("support")))
 
 
 @pytest.mark.parametrize("order", EXACT)

@@ -77,6 +77,9 @@ def test_a_bowl_has_its_closed_form(order, seed, size, n_steps):
     found, gradients = run_bowl(values, order)
     last, expected = closed_form(values, 0 if order == "first" else n_steps)
     assert found.weights["w"].detach().numpy() == pytest.approx(last, abs=1e-12)
+    for step, norm in enumerate(found.gradient_norms_K.tolist()):
+        before, _ = closed_form(values | {"rate": values["rate"][:step]}, 0)
+        assert norm == pytest.approx(np.linalg.norm(values["A"] @ (before - values["c"])), rel=1e-10)
     for name, gradient in expected.items():
         assert gradients[name] == pytest.approx(gradient, rel=1e-10, abs=1e-12), name
 
