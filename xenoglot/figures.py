@@ -38,7 +38,7 @@ LABELLED_BINS = 3
 """How many of the last bins a line's written value is the mean of."""
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     nats: Any
     label: str
     colour: str
@@ -79,7 +79,7 @@ def draw_loss_by_position(
     for line in lines:
         axes.plot(final["tokens_read"], line.nats, color=line.colour, linewidth=line.width, linestyle=line.style)
     _finish_axes(axes, final, title, per)
-    _label_ends(axes, lines)
+    label_ends(axes, lines)
     save_figure(figure, path)
 
 
@@ -118,7 +118,7 @@ def _curve(rows: Iterable[Row]) -> dict[str, Any]:
     return {"length": len(by_position), "tokens_read": positions, **dict(zip(names, means_NL, strict=True))}
 
 
-def _best_learner(references: Sequence[Row]) -> list[_Line]:
+def _best_learner(references: Sequence[Row]) -> list[Line]:
     """Return the curve of the predictor that loses least; none if nobody was measured."""
     names = sorted({str(row.slices["predictor"]) for row in references if "predictor" in row.slices})
     if not names:
@@ -127,20 +127,20 @@ def _best_learner(references: Sequence[Row]) -> list[_Line]:
     curves = {name: _curve(rows[name]) for name in names}
     best = min(names, key=lambda name: float(curves[name]["loss_nats"].mean()))
     is_bound = rows[best][0].slices.get("exactness") == "bound"
-    return [_Line(curves[best]["loss_nats"], "simple learner" if is_bound else "best learner", LEARNER, 1.6, "--")]
+    return [Line(curves[best]["loss_nats"], "simple learner" if is_bound else "best learner", LEARNER, 1.6, "--")]
 
 
-def _lines(curves: Mapping[int, Mapping[str, Any]]) -> list[_Line]:
+def _lines(curves: Mapping[int, Mapping[str, Any]]) -> list[Line]:
     """Choose the look of each curve: training darkens towards its end, guessing and the floor stand apart."""
     *earlier, last = curves
     final = curves[last]
-    lines = [_Line(final["uniform_nats"], "guessing", FAINT, 1.1)]
+    lines = [Line(final["uniform_nats"], "guessing", FAINT, 1.1)]
     for index, step in enumerate(earlier):
         colour = to_hex(colormaps["Blues"](0.35 + 0.35 * index / max(1, len(earlier) - 1)))
-        lines.append(_Line(curves[step]["loss_nats"], f"after {step:,} steps", colour, 1.1))
-    lines.append(_Line(final["loss_nats"], f"after {last:,} steps", FINAL, 2.2))
+        lines.append(Line(curves[step]["loss_nats"], f"after {step:,} steps", colour, 1.1))
+    lines.append(Line(final["loss_nats"], f"after {last:,} steps", FINAL, 2.2))
     if "floor_nats" in final:
-        lines.append(_Line(final["floor_nats"], "best possible", FLOOR, 1.8))
+        lines.append(Line(final["floor_nats"], "best possible", FLOOR, 1.8))
     return lines
 
 
@@ -150,10 +150,10 @@ def _finish_axes(axes: Axes, curve: Mapping[str, Any], title: str, per: str) -> 
     axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
     axes.set_xlabel(f"{per}s read (band: 95 % interval of the mean at one position)", color=INK)
     axes.set_ylabel(f"loss, nats a {per}", color=INK)
-    _plain_frame(axes)
+    plain_frame(axes)
 
 
-def _label_ends(axes: Axes, lines: Sequence[_Line]) -> None:
+def label_ends(axes: Axes, lines: Sequence[Line]) -> None:
     """Write each line's name and last value to the right of its end, pushed apart where they would touch."""
     ends = sorted(((float(line.nats[-LABELLED_BINS:].mean()), line) for line in lines), key=lambda end: end[0])
     spacing = 0.055 * axes.get_ylim()[1]
@@ -182,7 +182,7 @@ def _read_axis(axes: Axes, length: int) -> None:
     axes.set_xticks(ticks, labels=[str(tick) for tick in ticks])
 
 
-def _plain_frame(axes: Axes) -> None:
+def plain_frame(axes: Axes) -> None:
     """Leave what is read off: light lines across, and two sides of the frame."""
     axes.grid(axis="y", color="#e6e8eb", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -256,4 +256,4 @@ def _draw_floor(axes: Axes, floor_nats_BL: Any, n_tokens: int) -> None:
     )
     axes.set_xlabel("tokens read", color=INK)
     axes.set_ylabel("floor, nats a token", color=INK)
-    _plain_frame(axes)
+    plain_frame(axes)
