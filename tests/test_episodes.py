@@ -35,7 +35,9 @@ def tensors(episode: Episode) -> list[list]:
 
 def test_sources_are_found_by_name() -> None:
     assert episodes.names() == ("labelled", "smlmt")
-    assert episodes.get("labelled") is LabelledTasks
+    assert episodes.get("labelled") is episodes.LabelledTasks is LabelledTasks
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = episodes.Nothing
     with pytest.raises(UnknownNameError, match="unknown episode source 'smltm'"):
         episodes.get("smltm")
 
