@@ -11,6 +11,7 @@ import xenoglot
 
 PUBLIC_NAMES = [
     "__version__",
+    "adaptation",
     "batches",
     "checkpoint",
     "config",
@@ -21,6 +22,7 @@ PUBLIC_NAMES = [
     "evaluations",
     "figures",
     "generate",
+    "heads",
     "kernels",
     "languages",
     "objectives",

@@ -21,6 +21,7 @@ import gymnasium
 
 if TYPE_CHECKING:
     from xenoglot import (
+        adaptation,
         batches,
         checkpoint,
         config,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         evaluations,
         figures,
         generate,
+        heads,
         kernels,
         languages,
         objectives,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "adaptation",
     "batches",
     "checkpoint",
     "config",
@@ -59,6 +62,7 @@ __all__ = [
     "evaluations",
     "figures",
     "generate",
+    "heads",
     "kernels",
     "languages",
     "objectives",
