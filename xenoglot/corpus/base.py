@@ -76,8 +76,12 @@ def encoded(text: str, where: str) -> bytes:
         ) from error
 
 
-def decoded(document: Document) -> Iterator[str]:
+def decoded(document: Document, advice: str = "or read it as it is: --data.tokenizer.name bytes") -> Iterator[str]:
     r"""Turn a document's bytes into characters.
+
+    Args:
+        document: The text.
+        advice: What to do where it is not UTF-8, besides converting it.
 
     Raises:
         DataError: Naming the place of the first byte that is not UTF-8.
@@ -101,5 +105,5 @@ def decoded(document: Document) -> Iterator[str]:
     except UnicodeDecodeError as error:
         raise DataError(
             f"{document.where}: byte {start + error.start} is {error.object[error.start]:#04x}, which is not UTF-8. "
-            "Convert the text, or read it as it is: --data.tokenizer.name bytes."
+            f"Convert the text, {advice}."
         ) from error

@@ -23,6 +23,7 @@ Bytes: TypeAlias = NDArray[np.uint8]
 
 SPLITTINGS = ("auto", "lines", "running")
 SAMPLE_BYTES = 1 << 20
+NEEDS_TEXT = "because words are looked for in it"
 MOST_SENTENCES = 1.25  # of a line, on average
 FEWEST_ENDED, MOST_ENDED = 0.1, 0.75  # shares of the lines
 BEHIND_ENDINGS = " \t\r\"'’”»)]"
@@ -80,7 +81,7 @@ def text_pieces(corpus: Corpus) -> Iterator[bytes]:
         DataError: Naming the place of the first byte that is not UTF-8.
     """
     for document in corpus.documents():
-        for piece in decoded(document):
+        for piece in decoded(document, NEEDS_TEXT):
             yield piece.encode()
         yield b"\n\n"
 

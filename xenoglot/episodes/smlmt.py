@@ -45,13 +45,14 @@ class SMLMT(EpisodeSource):
     """Masked-word tasks; made by `SMLMT.from_sentences`.
 
     Every task draws ``n_way`` words, gives each a random label, and draws ``k_shot`` + ``q_query`` different sentences
-    for each, in which every occurrence of the word becomes one MASK, however many tokens it has. No sentence is in both
-    sets; none shows another word of its task, or another form of one, as far as such forms are among the words that
-    tasks are made of; and no two words of a task have the same stem. Train, validation and test have neither words, in
-    whatever form, nor sentences in common.
+    for each, in which every occurrence of the word becomes one MASK, however many tokens it has; a token that reaches
+    beyond the word is masked with it. No sentence is in both sets; none shows another word of its task, or another form
+    of one, as far as such forms are among the words that tasks are made of; and no two words of a task have the same
+    stem. Train, validation and test have neither words, in whatever form, nor sentences in common.
 
-    The paper masks words of one token only and draws the query set from the same sentences as later support sets; the
-    rules above are ours.
+    The paper (Bansal et al. 2020) does not settle what becomes of words of several tokens; that words of a task
+    differ by stem is the rule of a re-implementation (hjkim811/SMLMT-PyTorch). That no sentence shows another word or
+    form, and that splits share neither words nor sentences, are rules of our own.
 
     Args:
         sentences: What `open_sentences` returned.
