@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenoglot.adaptation.descent import Descent
+from xenoglot.errors import UnknownNameError
 
 EXACT = ("exact", "checkpoint", "adjoint")
 
@@ -92,6 +93,11 @@ def test_truncated_is_exact_in_its_last_steps(truncated_steps):
     assert found.weights["w"].detach().numpy() == pytest.approx(last, abs=1e-12)
     for name, gradient in expected.items():
         assert gradients[name] == pytest.approx(gradient, rel=1e-10, abs=1e-12), name
+
+
+def test_an_unknown_order_is_no_other_one():
+    with pytest.raises(UnknownNameError, match=r"unknown order 'exakt'\. Did you mean 'exact'"):
+        run_bowl(a_bowl(0, 1, 1), "exakt")
 
 
 @pytest.mark.parametrize("order", EXACT)

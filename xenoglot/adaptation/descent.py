@@ -43,9 +43,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
+from xenoglot.errors import UnknownNameError
 from xenoglot.heads import Weights
 
 __all__ = ["Descended", "Descent", "twice_differentiable_attention"]
+
+ORDERS = ("first", "exact", "checkpoint", "adjoint", "truncated")
 
 Loss = Callable[[Weights, Weights, int], Tensor]
 """A scalar as a function of what adapts, what is given, and the number of the step."""
@@ -106,7 +109,12 @@ class Descent:
             rates: Of each step, under the names of the weights.
             order: One of the table's.
             truncated_steps: How many of the last steps are exact where ``order`` is "truncated".
+
+        Raises:
+            UnknownNameError: If there is no such order.
         """
+        if order not in ORDERS:
+            raise UnknownNameError("order", order, ORDERS)
         n_first = {"first": len(rates), "truncated": max(0, len(rates) - truncated_steps)}.get(order, 0)
         with torch.enable_grad():
             weights, early_norms = _each(self.constant_step, weights, given, rates[:n_first])
