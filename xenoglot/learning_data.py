@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from xenoglot.adaptation import MetaLearner
+from xenoglot.adaptation.selection import HEAD
 from xenoglot.batches import BatchSource, LanguageBatches, SampleBatches, Stage, TextBatches
 from xenoglot.config import DataConfig, RunConfig
 from xenoglot.corpus.base import Corpus
 from xenoglot.corpus.columns import open_dataset
 from xenoglot.corpus.text_files import TextFiles
 from xenoglot.corpus.tokenizer import Tokenizer
+from xenoglot.episodes.base import EpisodeSource
 from xenoglot.episodes.batches import Branches, HybridBatches, TaskSource
+from xenoglot.errors import DataError
 from xenoglot.evaluations.base import Evaluation
+from xenoglot.evaluations.few_shot import STEPS, FewShot
 from xenoglot.evaluations.held_out_samples import HeldOutSamples
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
 from xenoglot.evaluations.perplexity import DomainPerplexity, open_domains
@@ -25,10 +31,12 @@ from xenoglot.rng import derive
 from xenoglot.samples import StoredSamples
 from xenoglot.text import read_text
 
-__all__ = ["LearningData", "open_data"]
+__all__ = ["LearningData", "few_shot_evaluations", "open_data"]
 
 TOKENS_FOLDER = ".tokens"
 """Where tokens are kept among the runs; hidden, since it is no run."""
+N_TASKS, N_SLOW_TASKS = 32, 8
+"""Held-out tasks of an evaluation; where more than a head adapts, every step encodes all sentences anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +98,28 @@ def _with_tasks(config: RunConfig, data: LearningData, tasks: TaskSource) -> Lea
         seed=derive(seed, "tasks"),
     )
     return dataclasses.replace(data, batches=batches, tasks=tasks, branches=branches)
+
+
+def few_shot_evaluations(tasks: TaskSource | None, learner: MetaLearner | None) -> Sequence[Evaluation]:
+    """Return what learning by gradient is measured on while training: held-out tasks of sentences, if there are any."""
+    if learner is None or not isinstance(tasks, EpisodeSource):
+        return []
+    try:
+        tasks(0, "validation")
+    except DataError as error:
+        print(f"few-shot learning is not measured: {error}", file=sys.stderr)
+        return []
+    steps = learner.config.inner_steps
+    is_quick = learner.config.adapts == HEAD
+    measured = FewShot(
+        tasks=tasks,
+        learners={"as it is trained": learner},
+        split="validation",
+        n_episodes=N_TASKS if is_quick else N_SLOW_TASKS,
+        n_steps=STEPS if is_quick else tuple(sorted({0, steps})),
+        has_control=False,
+    )
+    return [measured]
 
 
 def _samples(config: RunConfig, path: str, cache_dir: str | Path, seed: int) -> LearningData:

@@ -27,9 +27,8 @@ from xenoglot.devices import Devices
 from xenoglot.errors import OptionError, OutputError
 from xenoglot.evaluations.base import Row
 from xenoglot.figures import draw_loss_by_position
-from xenoglot.learning_data import LearningData, open_data
+from xenoglot.learning_data import LearningData, few_shot_evaluations, open_data
 from xenoglot.objectives.autoregressive import Autoregressive
-from xenoglot.objectives.base import Objective
 from xenoglot.objectives.hybrid import Hybrid
 from xenoglot.report import write_report
 from xenoglot.resuming import check_identity, identity_of
@@ -133,6 +132,7 @@ def _held(folder: Path, config: RunConfig) -> Iterator[None]:
 def _assembled(config: RunConfig, folder: Path, devices: Devices, data: LearningData) -> Run:
     weights_rng = torch.Generator().manual_seed(derive(config.training.seed, "initial-weights"))
     model = Decoder(config.model, weights_rng)
+    learner = _learner(config, model)
     return Run(
         config=config,
         settings=to_mapping(config),
@@ -140,20 +140,20 @@ def _assembled(config: RunConfig, folder: Path, devices: Devices, data: Learning
         devices=devices,
         model=model,
         batches=data.batches,
-        objective=_objective(config, model),
-        evaluations=data.evaluations,
+        objective=Autoregressive() if learner is None else Hybrid(learner),
+        evaluations=[*data.evaluations, *few_shot_evaluations(data.tasks, learner)],
         identity=identity_of(config, data.batches),
         files=data.files,
         branches=data.branches,
     )
 
 
-def _objective(config: RunConfig, model: Decoder) -> Objective:
+def _learner(config: RunConfig, model: Decoder) -> MetaLearner | None:
     if not config.smlmt.enabled:
-        return Autoregressive()
+        return None
     head = config.smlmt.classifier_head if config.languages is None else None
     rng = torch.Generator().manual_seed(derive(config.training.seed, "initial-head"))
-    return Hybrid(MetaLearner(config.smlmt, head, model, rng))
+    return MetaLearner(config.smlmt, head, model, rng)
 
 
 def _taken_up(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:

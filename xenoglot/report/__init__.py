@@ -20,6 +20,7 @@ import jinja2
 from xenoglot.errors import DataError
 from xenoglot.files import StagedFiles
 from xenoglot.report import curves, words
+from xenoglot.report.few_shot import few_shot_charts
 from xenoglot.report.reading import RunRecord, read_run
 from xenoglot.report.tokens import coloured_samples
 
@@ -66,7 +67,7 @@ def _template() -> jinja2.Template:
 
 
 def _context(records: Sequence[RunRecord]) -> dict[str, Any]:
-    progress = (curves.over_training_charts(records), curves.training_charts(records))
+    progress = (few_shot_charts(records), curves.over_training_charts(records), curves.training_charts(records))
     return {
         "title": ", ".join(record.name for record in records),
         "runs": list(_runs(records)),
