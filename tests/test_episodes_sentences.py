@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xenoglot.corpus.tokenizer import ByteTokenizer
-from xenoglot.episodes.array_folder import ArrayFolder
+from xenoglot.episodes.array_folder import ArrayFolder, ArrayWriter, found_or_made
 from xenoglot.episodes.characters import folded, is_word
 from xenoglot.episodes.encoding import SentenceEncoder
 from xenoglot.episodes.scanning import scan
@@ -24,7 +24,7 @@ from xenoglot.episodes.sentences import corpus_of, is_running
 from xenoglot.episodes.smlmt import SMLMT
 from xenoglot.episodes.word_forms import HashSet
 from xenoglot.episodes.word_index import words_of
-from xenoglot.errors import DataError, OptionError
+from xenoglot.errors import DataError, OptionError, OutputError
 
 TEXTS = st.text(alphabet="abEry .!?。\n'’\")-1_é\u0301न्字Ж", max_size=60)
 CLUSTER = re.compile(r"(?P<cluster>[.!?。][.!?。\"'’)]*+)(?P<space>\s*)(?=(?P<next>\S))")
@@ -256,6 +256,22 @@ def test_a_text_is_tokenised_once(
     mended = SMLMT.from_sentences(lines, "bytes", **sizes)(0)
     assert "tokens.uint16 is changed" in capsys.readouterr().err
     assert mended.support.token_ids_NT.tolist() == first.support.token_ids_NT.tolist()
+
+
+def test_two_processes_may_make_the_same_folder_at_once(tmp_path: Path) -> None:
+    def fill(writer: ArrayWriter) -> None:
+        writer.append("numbers", np.arange(3))
+
+    def fill_second(writer: ArrayWriter) -> None:
+        found_or_made(tmp_path / "same", fill)  # the other process is faster
+        fill(writer)
+
+    folder = found_or_made(tmp_path / "same", fill_second)
+    assert folder.arrays["numbers"].tolist() == [0, 1, 2]
+    assert [path.name for path in tmp_path.iterdir()] == ["same"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        found_or_made(tmp_path / "file" / "below", fill)
 
 
 def test_nothing_is_left_where_no_folder_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

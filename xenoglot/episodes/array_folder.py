@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from xenoglot.errors import DataError
+from xenoglot.errors import DataError, OutputError
 from xenoglot.files import StagedFiles
 from xenoglot.folders import staged_folder
 from xenoglot.manifest import MANIFEST_FILE, inspect_folder, write_manifest
@@ -100,16 +100,28 @@ def found_or_made(path: Path, fill: Callable[[ArrayWriter], None]) -> ArrayFolde
         ...     folder.arrays["digits"].tolist()
         [3, 1, 4]
     """
+    is_damaged = False
     if path.exists():
         try:
             return ArrayFolder(path)
         except DataError as error:
             print(f"{error} Making it again now.", file=sys.stderr)
-    with staged_folder(path, replace=True) as folder:
+            is_damaged = True
+    try:
+        _make(path, fill, replace=is_damaged)
+    except OutputError:
+        if is_damaged or not path.exists():
+            raise  # else another process made the same in the meantime
+    return ArrayFolder(path)
+
+
+def _make(path: Path, fill: Callable[[ArrayWriter], None], *, replace: bool) -> None:
+    with staged_folder(path, replace=replace) as folder:
         with StagedFiles() as staged, _writer(folder, staged) as writer:
             fill(writer)
         write_manifest(folder, {FACTS: writer.facts})
-    return ArrayFolder(path)
+        if path.exists() and not replace:
+            raise OutputError(f"{path}: it is there already. Read it.")
 
 
 def digest_of(recipe: Any) -> str:
