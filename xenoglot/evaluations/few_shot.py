@@ -18,6 +18,7 @@ chance a task and a model have together is in both terms.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -263,10 +264,8 @@ def _with_rate(learner: MetaLearner, decoder: Decoder, rate: float) -> MetaLearn
         **{field.name: getattr(learner.config, field.name) for field in dataclasses.fields(AdaptationConfig)}
         | {"inner_lr": rate, "learn_inner_lr": "none"}
     )
-    head = None if learner.head is None else learner.head.config
-    other = MetaLearner(config, head, decoder).to(next(decoder.parameters()).device)
-    if learner.head is not None and other.head is not None:
-        other.head.load_state_dict(learner.head.state_dict())
+    other = MetaLearner(config, None if learner.head is None else learner.head.config, decoder)
+    other.head = copy.deepcopy(learner.head)
     return other
 
 
