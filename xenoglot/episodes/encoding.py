@@ -19,6 +19,7 @@ __all__ = ["Encoded", "SentenceEncoder", "tokenizer_from"]
 
 Bytes: TypeAlias = NDArray[np.uint8]
 Integers: TypeAlias = NDArray[np.int64]
+Places: TypeAlias = NDArray[np.int32]
 
 SENTENCES_AT_ONCE = 4096
 
@@ -30,17 +31,17 @@ class Encoded:
     Attributes:
         token_ids: uint16 or uint32 [N].
         counts: int64 [S], tokens of each sentence.
-        begins: int64 [N], the first byte of each token, counted from the beginning of its sentence.
-        ends: int64 [N], behind its last byte.
+        begins: int32 [N], the first byte of each token, counted from the beginning of its sentence.
+        ends: int32 [N], behind its last byte.
     """
 
     token_ids: NDArray[Any]
     counts: Integers
-    begins: Integers
-    ends: Integers
+    begins: Places
+    ends: Places
 
     @property
-    def places(self) -> tuple[Integers, Integers, Integers]:
+    def places(self) -> tuple[Integers, Places, Places]:
         """The counts, begins and ends."""
         return self.counts, self.begins, self.ends
 
@@ -81,8 +82,8 @@ class SentenceEncoder:
             ends: int64 [S], behind its last byte.
         """
         if self._is_bytes:
-            token_ids, places = _byte_tokens(text, begins, ends)
-            return Encoded(token_ids=token_ids, counts=ends - begins, begins=places, ends=places + 1)
+            token_ids, token_begins, token_ends = _byte_tokens(text, begins, ends)
+            return Encoded(token_ids=token_ids, counts=ends - begins, begins=token_begins, ends=token_ends)
         content = text.tobytes()
         sentences = [content[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
         parts = [
@@ -92,8 +93,8 @@ class SentenceEncoder:
         return Encoded(
             token_ids=np.concatenate([np.empty(0, self.dtype), *(part.token_ids for part in parts)]),
             counts=np.concatenate([np.empty(0, np.int64), *(part.counts for part in parts)]),
-            begins=np.concatenate([np.empty(0, np.int64), *(part.begins for part in parts)]),
-            ends=np.concatenate([np.empty(0, np.int64), *(part.ends for part in parts)]),
+            begins=np.concatenate([np.empty(0, np.int32), *(part.begins for part in parts)]),
+            ends=np.concatenate([np.empty(0, np.int32), *(part.ends for part in parts)]),
         )
 
     def _tokens(self, sentences: Sequence[bytes]) -> Encoded:
@@ -102,7 +103,7 @@ class SentenceEncoder:
             _in_bytes(np.array(encoding.offsets, np.int64).reshape(-1, 2), sentence)
             for encoding, sentence in zip(encodings, sentences, strict=True)
         ]
-        both = np.concatenate([np.empty((0, 2), np.int64), *spans])
+        both = np.concatenate([np.empty((0, 2), np.int64), *spans]).astype(np.int32)
         return Encoded(
             token_ids=np.array([token for encoding in encodings for token in encoding.ids], self.dtype),
             counts=np.array([len(encoding.ids) for encoding in encodings], np.int64),
@@ -133,16 +134,17 @@ def _in_bytes(offsets: Integers, sentence: bytes) -> Integers:
 
 @compiled
 def _byte_tokens(text: Any, begins: Any, ends: Any) -> Any:
-    """Return each byte plus one, and its place in its sentence."""
+    """Return each byte plus one, and where it begins and ends in its sentence."""
     n_bytes = np.sum(ends - begins)
-    token_ids, places = np.empty(n_bytes, np.uint16), np.empty(n_bytes, np.int64)
+    token_ids = np.empty(n_bytes, np.uint16)
+    token_begins, token_ends = np.empty(n_bytes, np.int32), np.empty(n_bytes, np.int32)
     n_read = 0
     for sentence in range(len(begins)):
         for place in range(ends[sentence] - begins[sentence]):
             token_ids[n_read] = text[begins[sentence] + place] + 1
-            places[n_read] = place
+            token_begins[n_read], token_ends[n_read] = place, place + 1
             n_read += 1
-    return token_ids, places
+    return token_ids, token_begins, token_ends
 
 
 def _mask_id(engine: Any, config: dict[str, Any], mask_token: str | None, name: str) -> int:
