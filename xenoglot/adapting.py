@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -108,8 +109,13 @@ def labelled_examples(model: OpenedModel, path: str | Path, **sizes: Any) -> Epi
     return LabelledTasks.from_file(path, tokenizer, max_length=longest, held_out_share=HELD_OUT_SHARE, **sizes)
 
 
-def family_of(model: OpenedModel, name: str) -> Family:
-    """Return a family of languages, with the options of the model's run if that learned the same one.
+def family_of(model: OpenedModel, name: str, options: Mapping[str, Any] = MappingProxyType({})) -> Family:
+    """Return a family of languages, by default as the model's run has it, if that learned the same one.
+
+    Args:
+        model: What is to learn them.
+        name: Of the family.
+        options: Of the family, where they are other ones.
 
     Raises:
         UnknownNameError: If there is no such family.
@@ -117,11 +123,11 @@ def family_of(model: OpenedModel, name: str) -> Family:
     """
     own = None if model.config is None else model.config.languages
     kind = languages.get(name)
-    family = own if isinstance(own, kind) else kind()
+    family = dataclasses.replace(own if isinstance(own, kind) else kind(), **options)
     if family.n_tokens > model.decoder.vocab_size:
         raise DataError(
             f"{model.name}: got {model.decoder.vocab_size} ids; allowed: at least the {family.n_tokens} of "
-            f"{family.name}. Name the family that the model learned."
+            f"{family.name}. Name the family that the model learned, or one with fewer words (--languages.vocab_size)."
         )
     return family
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import shtab
+
+from xenoglot.commands.base import CommandParser, add_option_flags, given_options
+from xenoglot.errors import XenoglotError
+from xenoglot.options import Option, options_of
 
 if TYPE_CHECKING:
     from xenoglot.adapting import OpenedModel
@@ -29,8 +34,10 @@ Examples:
   xenoglot adapt runs/first --sentences book.txt
   xenoglot adapt runs/first --labelled intents.jsonl --n_way 3
   xenoglot adapt runs/first runs/second --language metalm-v1 --output comparison
+  xenoglot adapt runs/first --language markov --languages.vocab_size 16
 """
 NAME = "adaptation"
+FAMILY_OPTION = "languages."
 SHOWN_STEPS = (0, 1, 5, 10, 50)
 
 
@@ -40,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoints", metavar="CHECKPOINT", nargs="+", type=Path, help="a run, a checkpoint, or a Llama model's folder"
     )
-    what = parser.add_argument_group("what to adapt to, one of these").add_mutually_exclusive_group(required=True)
+    what = parser.add_argument_group("what to adapt to, one of these").add_mutually_exclusive_group()
     for flag, explanation in (
         ("--sentences", "sentences: .txt, .jsonl, .parquet, or a folder; tasks are to tell which word was masked"),
         ("--labelled", 'labelled texts, a JSON object a line: {"text": ..., "label": ...}'),
@@ -67,11 +74,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_more_arguments(parser: CommandParser, words: Sequence[str]) -> None:
+    """Add the options of the family that is named."""
+    from xenoglot import languages
+
+    chooser = CommandParser(add_help=False)
+    chooser.add_argument("--language", nargs="?")
+    chosen, _ = chooser.parse_known_args(words)
+    options: list[Option] = []
+    if chosen.language is not None:
+        family = languages.get(chosen.language)
+        options = [dataclasses.replace(known, name=f"{FAMILY_OPTION}{known.name}") for known in options_of(family)]
+        add_option_flags(parser.add_argument_group(f"the family, {family.name}; by default as in the run"), options)
+    parser.set_defaults(family_options=options)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Measure every checkpoint, print a table, and leave the picture and the numbers."""
     from xenoglot.adapting import open_model
     from xenoglot.tracking import write_json
 
+    if not (arguments.sentences or arguments.labelled or arguments.language):
+        raise XenoglotError("adapt: got nothing to adapt to; allowed: --sentences FILE, --labelled FILE or --language.")
     models = [open_model(path) for path in arguments.checkpoints]
     results: dict[str, list[Row]] = {}
     for model in models:
@@ -105,9 +129,12 @@ def _rows_of_language(model: OpenedModel, arguments: argparse.Namespace) -> list
     from xenoglot.evaluations.language_learning import LanguageLearning
     from xenoglot.rng import generator
 
-    length = model.decoder.config.max_seq_len
+    given = given_options(arguments, arguments.family_options)
+    options = {path.removeprefix(FAMILY_OPTION): value for path, value in given.items()}
     learning = LanguageLearning(
-        family=family_of(model, arguments.language), length=length, n_languages=arguments.n_languages
+        family=family_of(model, arguments.language, options),
+        length=model.decoder.config.max_seq_len,
+        n_languages=arguments.n_languages,
     )
     return learning(model.decoder, generator(arguments.seed, "adapt"))
 
