@@ -17,7 +17,8 @@ from xenoglot.episodes import Episode, EpisodeSource
 from xenoglot.errors import OptionError
 from xenoglot.evaluations.base import Row, headline
 from xenoglot.evaluations.costs import backward_flops, meta_step_costs
-from xenoglot.evaluations.few_shot import FewShot, mean_interval, paired_difference
+from xenoglot.evaluations.few_shot import FewShot
+from xenoglot.evaluations.task_means import mean_interval, paired_difference
 from xenoglot.report.few_shot import few_shot_charts
 from xenoglot.report.reading import Evaluated, RunRecord
 from xenoglot.rng import generator

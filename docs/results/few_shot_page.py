@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xenoglot.evaluations.few_shot import Curves, curve_rows, mean_interval, paired_difference
+from xenoglot.evaluations.few_shot import Curves, curve_rows
+from xenoglot.evaluations.task_means import mean_interval, paired_difference
 from xenoglot.figures_adapting import draw_few_shot
 
 BASE = "autoregressive only"
@@ -183,8 +184,8 @@ to be judged by; in training a linear head of zeros takes 10 gradient steps at r
 Measured on the same 600 tasks of the test split, whose words and sentences are in no task of training. (Next-token
 prediction reads the whole training part of the text, the sentences of test tasks included, without labels; SMLMT alone
 never does.) The rate of the linear head is chosen for each model on 50 validation tasks. ± is the 95 % interval over
-tasks and seeds of `xenoglot.evaluations.few_shot`, which errs on the wide side: with three seeds Student's quantile is
-4.3. *{random}* is the same decoder before any step.
+tasks and seeds of `xenoglot.evaluations.task_means`, which errs on the wide side: with three seeds Student's quantile
+is 4.3. *{random}* is the same decoder before any step.
 
 ## What came out
 
