@@ -48,7 +48,7 @@ def draw_few_shot(curves: Curves, path: str | Path, *, title: str) -> None:
         chance_value = chance if name == "accuracy" else -np.log(chance)
         lines.append(Line(np.array([chance_value]), "chance", FAINT, 1.1))
         axes.axhline(chance_value, color=FAINT, linewidth=1.1, linestyle="--")
-        _count_axis(axes, steps)
+        _count_axis(axes, [int(count) for count in steps], float(steps[-1]))
         highest = max(row.metrics[name] for rows in curves.values() for row in rows)
         axes.set_ylim(0, min(1.0, 1.2 * highest) if name == "accuracy" else 1.1 * highest)
         axes.set_xlabel("gradient steps (band: 95 % interval)", color=INK)
@@ -72,7 +72,7 @@ def draw_language_learning(curves: Curves, path: str | Path, *, title: str) -> N
     """
     figure = Figure(figsize=(9.0, 5.0), layout="constrained")
     axes = figure.add_subplot()
-    lines, furthest = list[Line](), np.zeros(1)
+    lines, furthest = list[Line](), 1.0
     for colour, (called, rows) in zip(_colours(curves), curves.items(), strict=True):
         for learning, style, width in (("in context", "-", 2.2), ("by gradient", "--", 1.8)):
             of_kind = [row for row in rows if row.slices.get("learning") == learning]
@@ -81,13 +81,13 @@ def draw_language_learning(curves: Curves, path: str | Path, *, title: str) -> N
             seen, metrics = _by(of_kind, "tokens_seen", "loss_nats")
             _band(axes, seen, metrics, "loss_nats", colour, style, width)
             lines.append(Line(metrics["loss_nats"][-1:], f"{called}, {learning}", colour, width))
-            furthest = seen if seen[-1] > furthest[-1] else furthest
+            furthest = max(furthest, float(seen[-1]))
     constants = next(iter(curves.values()))[0].metrics
     for name, label, colour in (("uniform_nats", "guessing", FAINT), ("floor_nats", "best possible", FLOOR)):
         axes.axhline(constants[name], color=colour, linewidth=1.4)
         lines.append(Line(np.array([constants[name]]), label, colour, 1.4))
-    _count_axis(axes, furthest)
-    axes.set_ylim(0, 1.3 * constants["uniform_nats"])
+    _count_axis(axes, [0, *(4**power for power in range(12) if 4**power <= furthest)], furthest)
+    axes.set_ylim(0, 1.12 * constants["uniform_nats"])
     axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
     axes.set_xlabel("tokens of the new language seen (band: 95 % interval over languages)", color=INK)
     axes.set_ylabel("loss, nats a token", color=INK)
@@ -117,10 +117,8 @@ def _band(
     axes.plot(x, metrics[name], color=colour, linestyle=style, linewidth=width, marker="o", markersize=3.5)
 
 
-def _count_axis(axes: Axes, counts: Any) -> None:
+def _count_axis(axes: Axes, ticks: Sequence[int], furthest: float) -> None:
     """Count on an axis that is logarithmic from one on, and has a place for zero."""
     axes.set_xscale("symlog", base=2, linthresh=1)
-    axes.set_xlim(0, max(1.0, float(counts[-1])))
-    ticks = [int(count) for count in counts] if len(counts) <= 9 else [0, *(4**power for power in range(12))]
-    shown = [tick for tick in ticks if tick <= counts[-1]]
-    axes.set_xticks(shown, labels=[f"{tick:,}" for tick in shown])
+    axes.set_xlim(0, max(1.0, furthest))
+    axes.set_xticks(ticks, labels=[f"{tick:,}" for tick in ticks])

@@ -272,7 +272,7 @@ def measure_costs(work: Path, text: Path, cache_dir: Path) -> None:
         for name, (options, kind) in ways.items()
     }
     assert data.tasks is not None
-    episodes = [data.tasks(index, "train") for index in range(4)]
+    episodes = [data.tasks(index, "train") for index in range(2)]
     rows = meta_step_costs(model, learners, episodes)  # type: ignore[arg-type]
     (work / "costs.json").write_text(json.dumps([row.to_mapping() for row in rows]), encoding="utf-8")
 
