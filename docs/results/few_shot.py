@@ -70,7 +70,14 @@ No general gain, and one in each direction:
 What these models tell words by was not looked into; after a hundred tasks it may be the form of a line more than its
 meaning. Two texts, one size, one tiny budget, and two dozen comparisons: nothing here says how it goes on."""
 SETTINGS: dict[str, Any] = {
-    "model": {"max_seq_len": 64},
+    "model": {
+        "d_model": 128,
+        "n_layers": 4,
+        "attention_n_heads": 4,
+        "attention_n_kv_heads": 4,
+        "activation_hidden_dim": 384,
+        "max_seq_len": 64,
+    },
     "data": {"tokenizer": {"name": "bpe", "vocab_size": 1024}, "dataloader": {"batch_size": 24}},
     "training": {
         "max_steps": BUDGET_STEPS,

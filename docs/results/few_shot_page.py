@@ -84,7 +84,7 @@ def _of_text(measured: Measured) -> Iterator[str]:
         yield "All weights fine-tuned, seed 0, on the first tasks only:"
         yield _table(["training", "tasks", *_step_names(fine_tuned, names)], _fine_tuned(fine_tuned, names))
     else:
-        yield "Fine-tuning all weights, the script's last and slowest part, had not been measured when this was written."
+        yield "Fine-tuning of all weights, the script's slowest part, had not been measured when this was written."
     if (measured.folder / "costs.json").exists():
         yield "Cost of a step on one task, one thread of a shared machine (operations are exact, times rough):"
         yield _table(["step", "MFLOP", "times", "ms", "times"], _costs(measured.folder / "costs.json"))
@@ -178,7 +178,7 @@ INTRODUCTION = """\
 Made by `python docs/results/few_shot.py wikitext2-valid.txt tinyshakespeare.txt`, one thread; nothing here is written
 by hand but these sentences.
 
-Decoders of 2 layers and width 64, BPE of 1,024 ids trained on each text, rows and sentences of at most 64 tokens. Every
+Decoders of 4 layers and width 128, BPE of 1,024 ids trained on each text, rows and sentences of at most 64 tokens. Every
 way of training has the operations of {budget_steps} steps of next-token prediction on 1,536 tokens, counted by torch;
 that is far too little to learn a language, and enough to compare. A task is 5 words, 4 sentences each to adapt to and 2
 to be judged by; in training a linear head of zeros takes 10 gradient steps at rate 0.1 on features of the final token.
