@@ -84,7 +84,7 @@ def _of_text(measured: Measured) -> Iterator[str]:
         yield "All weights fine-tuned, seed 0, on the first tasks only:"
         yield _table(["training", "tasks", *_step_names(fine_tuned, names)], _fine_tuned(fine_tuned, names))
     else:
-        yield "Fine-tuning of all weights, the script's slowest part, had not been measured when this was written."
+        yield "Fine-tuning of all weights, the slowest part, had not been measured when this was written."
     if (measured.folder / "costs.json").exists():
         yield "Cost of a step on one task, one thread of a shared machine (operations are exact, times rough):"
         yield _table(["step", "MFLOP", "times", "ms", "times"], _costs(measured.folder / "costs.json"))
