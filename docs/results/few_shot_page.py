@@ -178,9 +178,9 @@ INTRODUCTION = """\
 Made by `python docs/results/few_shot.py wikitext2-valid.txt tinyshakespeare.txt`, one thread; nothing here is written
 by hand but these sentences.
 
-Decoders of 4 layers and width 128, BPE of 1,024 ids trained on each text, rows and sentences of at most 64 tokens. Every
-way of training has the operations of {budget_steps} steps of next-token prediction on 1,536 tokens, counted by torch;
-that is far too little to learn a language, and enough to compare. A task is 5 words, 4 sentences each to adapt to and 2
+Decoders of 4 layers and width 128, BPE of 1,024 ids trained on each text, rows and sentences of at most 64 tokens.
+Every way of training has the operations of {budget_steps} steps of next-token prediction on 1,536 tokens, counted by
+torch: far too little to learn a language, and enough to compare. A task is 5 words, 4 sentences each to adapt to and 2
 to be judged by; in training a linear head of zeros takes 10 gradient steps at rate 0.1 on features of the final token.
 
 Measured on the same 600 tasks of the test split, whose words and sentences are in no task of training. (Next-token
