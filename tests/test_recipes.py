@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
 from configurations import TINY_FLAGS, configurations
@@ -20,6 +22,7 @@ from xenoglot.config import default_config, read_config, recipes, to_mapping, wi
 from xenoglot.config.documents import read_document
 from xenoglot.config.schema import json_schema
 from xenoglot.errors import ConfigFileError, UnknownNameError
+from xenoglot.model_sizes import PICO_VOCAB_SIZE, parameters_of
 
 NAMES = sorted(recipes.summaries())
 PUBLISHED = {
@@ -29,6 +32,12 @@ PUBLISHED = {
 }
 
 
+SYLLABLES = [first + middle + last for first in "bdfglm" for middle in "aeiou" for last in "kx"]
+TINY_TASKS = [
+    *("--smlmt.n_way", "2", "--smlmt.k_shot", "2", "--smlmt.q_query", "1", "--smlmt.tasks_per_step", "2"),
+    *("--smlmt.min_token_freq", "1", "--training.optimization.gradient_accumulation_steps", "1"),
+    *("--training.max_steps", "3", "--model.max_seq_len", "32"),
+]
 SCHEMA = jsonschema.Draft202012Validator(json_schema())
 
 
@@ -36,7 +45,16 @@ SCHEMA = jsonschema.Draft202012Validator(json_schema())
 
 
 def test_there_is_a_recipe_for_everything_that_can_be_learned() -> None:
-    assert {*PUBLISHED, "metalm-v2", "markov", "text-bytes", "text-bpe"} <= set(NAMES)
+    assert {*PUBLISHED, "metalm-v2", "markov", "text-bytes", "text-bpe", "smlmt-maml", "hybrid"} <= set(NAMES)
+    assert {f"pico-maml-{size}" for size in ("tiny", "small", "medium", "large")} <= set(NAMES)
+
+
+@pytest.mark.parametrize(("size", "millions"), {"tiny": 11, "small": 65, "medium": 181, "large": 570}.items())
+def test_pico_s_sizes_have_the_parameters_that_are_published(size: str, millions: int) -> None:
+    model = read_config(recipes.path(f"pico-maml-{size}")).model
+    n_parameters = parameters_of(dataclasses.replace(model, vocab_size=PICO_VOCAB_SIZE))
+    assert n_parameters / 1e6 == pytest.approx(millions, abs=1)
+    assert f"{millions} million parameters" in recipes.summaries()[f"pico-maml-{size}"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,11 +95,13 @@ def test_a_recipe_trains_in_a_tiny_version(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "book.txt").write_bytes(b"It was the best of times, it was the worst of times. " * 400)
-    words = ["train", "--recipe", name, *TINY_FLAGS, "--checkpointing.run_name", "a"]
-    assert cli.main(words) == 0, capfd.readouterr().err
-    stored = read_config(tmp_path / "runs" / "a" / "config.yaml")
+    sentences = np.random.default_rng(0).choice(SYLLABLES, size=(900, 4))
+    (tmp_path / "book.txt").write_text("".join(f"It was {' '.join(words)}.\n" for words in sentences))
     wanted = read_config(recipes.path(name))
+    words = ["train", "--recipe", name, *TINY_FLAGS, "--checkpointing.run_name", "a"]
+    assert cli.main([*words, *(TINY_TASKS if wanted.smlmt.enabled else [])]) == 0, capfd.readouterr().err
+    stored = read_config(tmp_path / "runs" / "a" / "config.yaml")
+    assert stored.smlmt.classifier_head == wanted.smlmt.classifier_head
     assert (stored.languages, stored.curriculum) == (wanted.languages, wanted.curriculum)
     assert stored.training.optimization.lr == wanted.training.optimization.lr
 

@@ -136,6 +136,10 @@ def training_charts(records: Sequence[RunRecord]) -> ChartGroup | None:
         ("loss_nats", "Training loss, nats a token", "linear"),
         ("lr", "Learning rate", "linear"),
         ("gradient_norm", "Norm of the gradient before clipping", "log10"),
+        ("query_loss_nats", "Tasks: loss on the query set after adapting, nats", "linear"),
+        ("query_accuracy", "Tasks: accuracy on the query set after adapting", "linear"),
+        ("inner_gradient_norm", "Tasks: mean norm of the gradients that adapt", "log10"),
+        ("meta_gradient_norm", "Tasks: norm of the meta-gradient before clipping", "log10"),
         ("tokens_per_second", "Speed, tokens a second", "linear"),
         ("mfu", "Share of the device's peak arithmetic (MFU)", "linear"),
     ]
