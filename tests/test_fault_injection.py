@@ -114,7 +114,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_p
     assert newest == sorted(newest)  # what was saved once stays
     assert len({step for step in newest if step}) >= n_kills // 2, "the kills fell on few different steps"
     assert sum(kill["was_saving"] for kill in kills) >= n_kills // 6, "too few kills fell into a save"
-    assert sum(kill["was_running"] for kill in kills) >= n_kills // 2
+    assert sum(kill["was_running"] for kill in kills) >= n_kills // 3, "too few kills fell into a loop that ran"
     assert sum(kill["outlived"] for kill in kills) == 0, "a process did not notice that the other one was dead"
 
 
