@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xenoglot.cli import main
@@ -16,7 +16,7 @@ from xenoglot.config import default_config, with_overrides, write_config
 from xenoglot.errors import DataError, OutputError
 from xenoglot.evaluations.base import Row
 from xenoglot.report import write_report
-from xenoglot.report.charts import Curve, draw, thinned
+from xenoglot.report.charts import SMALLEST, Curve, draw, thinned
 from xenoglot.tracking import MetricsLog, environment, write_json
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -402,11 +402,14 @@ def test_nothing_to_see_is_no_chart(points):
     st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40),
     st.sampled_from(["linear", "log10", "log2"]),
 )
+@example(values=[5e-324], scale="linear")
+@example(values=[5e-324], scale="log10")
+@example(values=[1.0, 1.0000000000000002], scale="log2")
 def test_any_values_can_be_drawn_within_the_frame(values, scale):
     drawn = chart([(float(x), y) for x, y in enumerate(values, start=1)], y_scale=scale)
     if drawn is None:
         assert scale != "linear"
-        assert max(values) <= 0
+        assert max(values) <= SMALLEST
         return
     left, top, right, bottom = drawn.frame
     assert all(left <= x <= right and top <= y <= bottom for x, y, *_ in drawn.hover[0]["points"])

@@ -55,8 +55,9 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mappi
         >>> import io, safetensors.torch
         >>> file = io.BytesIO()
         >>> write_tensors(file, {"ones": torch.ones(2), "step": torch.tensor(7)})
-        >>> safetensors.torch.load(file.getvalue())
-        {'step': tensor(7), 'ones': tensor([1., 1.])}
+        >>> tensors = safetensors.torch.load(file.getvalue())
+        >>> tensors["ones"], tensors["step"]
+        (tensor([1., 1.]), tensor(7))
     """
     # The widest numbers first: then each tensor begins at a multiple of its numbers' width, as readers expect.
     names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))

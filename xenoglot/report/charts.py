@@ -24,6 +24,10 @@ MOST_POINTS = 240
 """More than this many points of one curve are averaged in bins: they would fall on the same pixels."""
 HEADROOM = 0.04
 """What a linear axis has beyond its furthest values, but not beyond zero, as a share of its length."""
+SMALLEST = 1e-200
+"""What is closer to zero than this is drawn as zero."""
+SAME = 1e-12
+"""Values closer together than this share of them have no round values between them: they are drawn as one."""
 FEW_DOUBLINGS = 3
 """A logarithmic axis of less has no round powers to speak of: it is marked as a linear one is."""
 MOST_TICKS = 7
@@ -91,7 +95,7 @@ class _Axis:
             low, high = min(0.0, low), max(0.0, high)
             room = HEADROOM * (high - low)
             low, high = low - (room if low < 0 else 0.0), high + (room if high > 0 else 0.0)
-        if low == high:
+        if high - low <= max(SMALLEST, SAME * max(abs(low), abs(high))):
             low, high = (low / 2, high * 2) if scale != "linear" else (low - 0.5, high + 0.5)
         self._scale, self._start, self._end = scale, start, end
         self._low, self._high = self._warped(low), self._warped(high)
@@ -211,7 +215,7 @@ def _drawable(curve: Curve, x_scale: Scale, y_scale: Scale) -> Curve:
     """Leave out what has no place on a logarithmic axis."""
 
     def fits(x: float, *ys: float) -> bool:
-        return (x_scale == "linear" or x > 0) and (y_scale == "linear" or min(ys) > 0)
+        return (x_scale == "linear" or x > SMALLEST) and (y_scale == "linear" or min(ys) > SMALLEST)
 
     points = [point for point in curve.points if fits(*point)]
     return dataclasses.replace(curve, points=points, band=[ends for ends in curve.band if fits(*ends)])
