@@ -16,7 +16,7 @@ from typing import Any
 
 from xenoglot.files import reason_of, write_whole
 
-__all__ = ["MANIFEST_FILE", "Inspection", "inspect_folder", "write_manifest"]
+__all__ = ["MANIFEST_FILE", "Inspection", "damage_of_file", "inspect_folder", "write_manifest"]
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
@@ -111,6 +111,25 @@ def inspect_folder(folder: Path, keep: Collection[str] = ()) -> Inspection:
         n_bytes=n_bytes,
         contents=contents,
     )
+
+
+def damage_of_file(folder: Path, path: str) -> str | None:
+    """Say what is wrong with one file of a folder that has a manifest, without reading the others; None if nothing is.
+
+    Args:
+        folder: The folder.
+        path: The file's path from there, with slashes.
+    """
+    try:
+        content = _parsed((folder / MANIFEST_FILE).read_bytes())
+        if content is None:
+            return f"{MANIFEST_FILE} is torn or changed: it does not have its own SHA-256"
+        if path not in content["files"]:
+            return f"{path} is not in {MANIFEST_FILE}"
+        digest, size, _ = _read(folder / path, keep=False)
+    except OSError as error:
+        return f"{path} cannot be read: {reason_of(error)}"
+    return None if content["files"][path] == {"bytes": size, "sha256": digest} else f"{path} is torn or changed"
 
 
 def _files_of(folder: Path) -> Iterator[str]:
