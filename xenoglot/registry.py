@@ -1,6 +1,6 @@
-"""Name -> class, for every folder that says "add a file here".
+"""Name -> class, or function, for every folder that says "add a file here".
 
-A class is found in one of three ways, and never needs a list to be edited:
+It is found in one of three ways, and never needs a list to be edited:
 
 - it stands in a file of the registry's folder and has a ``name``;
 - an installed package offers it under the registry's entry-point group (``xenoglot.languages``, ...);
@@ -13,37 +13,45 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+from abc import ABC, abstractmethod
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 
 from xenoglot.errors import DataError, UnknownNameError
 
-__all__ = ["Registry"]
+__all__ = ["Finder", "Registry"]
 
+Found = TypeVar("Found")
 Member = TypeVar("Member")
 
 
-class Registry(Generic[Member]):
-    """The classes of one kind, found by name.
+class Finder(ABC, Generic[Found]):
+    """What there is of one kind, found by name.
 
     Args:
         kind: What a member is called in messages ("family").
         package: The folder's import path; also the entry-point group.
-        base: The class that every member derives from, as ``"module:Name"``, so that nothing is imported early.
+        base: The class of every member, or that it derives from, as ``"module:Name"``, so that nothing is imported
+            early.
     """
+
+    advice: str
+    """How one's own is named, in messages."""
+    allowed: str
+    """What a member is, in messages, where ``{base}`` stands for the class."""
 
     def __init__(self, *, kind: str, package: str, base: str) -> None:
         self.kind = kind
         self.package = package
         self._base = base
-        self._found: dict[str, type[Member]] | None = None
+        self._found: dict[str, Found] | None = None
 
-    def get(self, name: str) -> type[Member]:
-        """Return the class with this name, alias or dotted path.
+    def get(self, name: str) -> Found:
+        """Return the one with this name, alias or dotted path.
 
         Raises:
             UnknownNameError: With the nearest known name.
-            DataError: If a dotted path leads to something else than a class of this kind.
+            DataError: If a dotted path leads to something else than one of this kind.
         """
         members = self._members()
         if name in members:
@@ -54,20 +62,20 @@ class Registry(Generic[Member]):
         if "." in name or ":" in name:
             return self._load(name)
         raise UnknownNameError(
-            self.kind, name, members, f"A {self.kind} of your own is named by its path, such as my_module:MyClass."
+            self.kind, name, members, f"A {self.kind} of your own is named by its path, such as {self.advice}."
         )
 
     def names(self) -> tuple[str, ...]:
         """List the registered names, sorted."""
         return tuple(sorted(self._members()))
 
-    def members(self) -> MappingProxyType[str, type[Member]]:
-        """Return the registered classes by name."""
+    def members(self) -> MappingProxyType[str, Found]:
+        """Return what is registered, by name."""
         return MappingProxyType(self._members())
 
-    def _members(self) -> dict[str, type[Member]]:
+    def _members(self) -> dict[str, Found]:
         if self._found is None:
-            found: dict[str, type[Member]] = {}
+            found: dict[str, Found] = {}
             folder = importlib.import_module(self.package)
             for module_info in pkgutil.iter_modules(folder.__path__):
                 module = importlib.import_module(f"{self.package}.{module_info.name}")
@@ -79,19 +87,15 @@ class Registry(Generic[Member]):
             self._found = found
         return self._found
 
-    def _base_class(self) -> type[Member]:
-        module_name, _, class_name = self._base.partition(":")
-        return cast("type[Member]", getattr(importlib.import_module(module_name), class_name))
-
+    @abstractmethod
     def _is_member(self, candidate: Any) -> bool:
-        return (
-            inspect.isclass(candidate)
-            and issubclass(candidate, self._base_class())
-            and not inspect.isabstract(candidate)
-            and isinstance(getattr(candidate, "name", None), str)
-        )
+        """Say whether something is one of this kind."""
 
-    def _load(self, path: str) -> type[Member]:
+    def _base_class(self) -> type[Any]:
+        module_name, _, class_name = self._base.partition(":")
+        return cast("type[Any]", getattr(importlib.import_module(module_name), class_name))
+
+    def _load(self, path: str) -> Found:
         module_name, _, class_name = path.partition(":") if ":" in path else path.rpartition(".")
         try:
             module = importlib.import_module(module_name)
@@ -105,8 +109,23 @@ class Registry(Generic[Member]):
             raise UnknownNameError(self.kind, path, self._members(), f"{module_name} has no {class_name!r}.")
         return self._checked(getattr(module, class_name), path)
 
-    def _checked(self, candidate: Any, path: str) -> type[Member]:
+    def _checked(self, candidate: Any, path: str) -> Found:
         if not self._is_member(candidate):
-            allowed = f"a subclass of {self._base.replace(':', '.')} with a name"
+            allowed = self.allowed.format(base=self._base.replace(":", "."))
             raise DataError(f"{path} is not a {self.kind}: got {candidate!r}; allowed: {allowed}.")
-        return cast("type[Member]", candidate)
+        return cast("Found", candidate)
+
+
+class Registry(Finder[type[Member]]):
+    """The classes of one kind, found by name."""
+
+    advice = "my_module:MyClass"
+    allowed = "a subclass of {base} with a name"
+
+    def _is_member(self, candidate: Any) -> bool:
+        return (
+            inspect.isclass(candidate)
+            and issubclass(candidate, self._base_class())
+            and not inspect.isabstract(candidate)
+            and isinstance(getattr(candidate, "name", None), str)
+        )
