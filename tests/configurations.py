@@ -80,6 +80,9 @@ def configurations(draw: st.DrawFn, words: st.SearchStrategy[str] = ANY_WORDS) -
     tasks["learn_inner_lr"] = "none" if tasks["order"] == "reptile" else tasks["learn_inner_lr"]
     fabric["strategy"] = "ddp" if tasks["enabled"] else fabric["strategy"]
     mapping["checkpointing"]["run_name"] = draw(st.none() | st.sampled_from(["nothing", "1e-4", "a b", "ü", "-"]))
+    repository = draw(st.none() | st.sampled_from(["me/model", "a-team/x_1.5"]))
+    mapping["checkpointing"]["hf_checkpoint"]["repo_id"] = repository
+    mapping["checkpointing"]["save_to_hf"] &= repository is not None
     family = draw(st.none() | st.sampled_from(languages.names()))
     mapping["data"] |= {"samples": None, "text": draw(words) if family is None else None}
     mapping["data"]["dataset"]["name"] = None

@@ -22,7 +22,7 @@ PARTS = {
   save_to_hf: true
   auto_resume: true
   save_every_n_steps: 100
-  hf_checkpoint: {repo_id: "somebody/a-model"}
+  hf_checkpoint: {repo_id: "somebody/a-model", collection_slug: "somebody/models"}
   learning_dynamics:
     batch_size: 256""",
     "model": """
@@ -52,7 +52,7 @@ PARTS = {
   paloma: {batch_size: 32}""",
 }
 IGNORED = (
-    "checkpointing.save_to_hf, checkpointing.hf_checkpoint.repo_id, checkpointing.learning_dynamics.batch_size, "
+    "checkpointing.hf_checkpoint.collection_slug, checkpointing.learning_dynamics.batch_size, "
     "training.optimization.gradient_checkpointing, training.fabric.devices, training.fabric.num_nodes"
 )
 
@@ -86,6 +86,8 @@ def test_a_file_means_what_it_says_and_what_it_leaves_out_is_pico_s(tmp_path: Pa
     assert (config.training.fabric.num_devices, config.training.fabric.num_nodes) == (1, 1)
     assert config.data.dataset.name == "sentences.parquet"
     assert config.checkpointing.run_name == "of-picos-shape"
+    assert config.checkpointing.save_to_hf
+    assert config.checkpointing.hf_checkpoint.repo_id == "somebody/a-model"
 
 
 def test_its_later_names_of_the_shots_and_its_own_data_set(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_its_later_names_of_the_shots_and_its_own_data_set(tmp_path: Path) -> No
     assert (config.smlmt.k_shot, config.smlmt.n_way, config.smlmt.inner_lr) == (4, 16, 0.001)
     assert config.data.dataset.name == "pico-lm/pretokenized-dolma"
     assert config.data.dataloader.batch_size == 1024
-    layer, _ = translated({"checkpointing": {"save_to_hf": False}})
+    layer, _ = translated({"training": {"fabric": {"devices": 1}}})
     named = resolve(layer, {"data": {"text": "book.txt"}})  # as by --text
     assert (named.data.text, named.data.dataset.name, named.model.n_layers) == ("book.txt", None, 12)
     assert not named.smlmt.enabled
@@ -141,6 +143,7 @@ def test_a_file_runs_after_its_data_set_is_named(
         "--data.tokenizer.vocab_size",
         "400",
     ]
+    smaller += ["--checkpointing.save_to_hf", "false"]
     smaller += ["--training.seed", "7", "--monitoring.logging.log_every_n_steps", "1"]
     assert cli.main(["train", "--config_path", str(path), *smaller]) == 0
     said = capsys.readouterr().err

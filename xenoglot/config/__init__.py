@@ -16,6 +16,7 @@ help, YAML comments, the schema and complaints are read off. `recipes` finds rea
 
 from xenoglot.config.data import DataConfig, DataLoaderConfig, DatasetConfig, TokenizerConfig
 from xenoglot.config.files import read_config, write_config
+from xenoglot.config.hub import HFCheckpointConfig
 from xenoglot.config.layers import default_config, resolve, with_overrides
 from xenoglot.config.mappings import from_mapping, options_by_path, to_mapping
 from xenoglot.config.sections import (
@@ -41,6 +42,7 @@ __all__ = [
     "DatasetConfig",
     "EvaluationConfig",
     "FabricConfig",
+    "HFCheckpointConfig",
     "LoggingConfig",
     "ModelConfig",
     "MonitoringConfig",

@@ -29,15 +29,12 @@ __all__ = ["DATASET", "PicoWarning", "translated"]
 DATASET = "pico-lm/pretokenized-dolma"
 
 WITHOUT_EFFECT = (
-    "checkpointing.hf_checkpoint",
     "checkpointing.hf_checkpoint.collection_slug",
-    "checkpointing.hf_checkpoint.repo_id",
     "checkpointing.learning_dynamics",
     "checkpointing.learning_dynamics.batch_size",
     "checkpointing.learning_dynamics.eval_data",
     "checkpointing.learning_dynamics.layer_suffixes",
     "checkpointing.learning_dynamics.sequence_idx",
-    "checkpointing.save_to_hf",
     "training.fabric.devices",
     "training.optimization.gradient_checkpointing",
 )
@@ -91,11 +88,11 @@ def translated(said: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
         OptionError: If the early and the later name of one option are both there.
 
     Example:
-        >>> layer, warning = translated({"checkpointing": {"save_to_hf": True}, "model": {"d_model": 96}})
-        >>> layer["model"]["d_model"], layer["model"]["n_layers"], layer["checkpointing"]
+        >>> layer, warning = translated({"training": {"fabric": {"devices": 4}}, "model": {"d_model": 96}})
+        >>> layer["model"]["d_model"], layer["model"]["n_layers"], layer["training"]["fabric"]
         (96, 12, {})
         >>> warning
-        "read as a file of Pico's, with Pico's defaults; without effect here: checkpointing.save_to_hf"
+        "read as a file of Pico's, with Pico's defaults; without effect here: training.fabric.devices"
     """
     found = {path: value for path, value in _leaves(said, "") if path in WITHOUT_EFFECT}
     smlmt = _section(said, "smlmt")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xenoglot.config.data import DataConfig
+from xenoglot.config.hub import HFCheckpointConfig
 from xenoglot.config.smlmt import SMLMTConfig
 from xenoglot.errors import OptionError, UnknownNameError
 from xenoglot.languages import Family
@@ -191,11 +192,16 @@ class CheckpointingConfig:
     keep_every_n_steps: int | None = option(
         None, "multiples of this many steps are kept whatever keep_last says", unit="steps", minimum=1
     )
+    save_to_hf: bool = option(False, "whether each checkpoint is pushed to the Hub, as revision step-N of a repository")
+    hf_checkpoint: HFCheckpointConfig = field(default_factory=HFCheckpointConfig)
 
     def __post_init__(self) -> None:
         check_options(self)
         if self.run_name is not None and (not self.run_name.strip(".") or set("/\\\0") & set(self.run_name)):
             raise OptionError("run_name", self.run_name, "a plain folder name", "The folder it is in is runs_dir.")
+        if self.save_to_hf and self.hf_checkpoint.repo_id is None:
+            advice = "Name it: --checkpointing.hf_checkpoint.repo_id NAMESPACE/NAME"
+            raise OptionError("save_to_hf", True, "false where no hf_checkpoint.repo_id says where to", advice)
 
 
 @dataclass(frozen=True, kw_only=True)
