@@ -106,27 +106,31 @@ class TestAttentionPatterns:
         assert torch.equal(first, first.tril())
 
 
-def twin_of_matched_sources(ids: list[int], n_matched: int) -> list[int]:
+def as_lists(sources_BTT: np.ndarray) -> list[list[list[int]]]:
+    return [[np.flatnonzero(from_t).tolist() for from_t in row] for row in sources_BTT]
+
+
+def twin_of_matched_sources(ids: list[int], n_matched: int) -> list[list[int]]:
     """From the definition, with slices of every earlier place."""
     sources = []
     for t in range(len(ids)):
         newest = ids[t - n_matched + 1 : t + 1] if t >= n_matched - 1 else None
-        ends = [s for s in range(n_matched - 1, t) if ids[s - n_matched + 1 : s + 1] == newest]
-        sources.append(ends[-1] + 1 if ends else -1)
+        sources.append([s + 1 for s in range(n_matched - 1, t) if ids[s - n_matched + 1 : s + 1] == newest])
     return sources
 
 
 class TestSources:
-    @given(st.lists(st.integers(0, 3), min_size=1, max_size=24), st.integers(1, 3))
+    @given(st.lists(st.integers(0, 3), min_size=1, max_size=24), st.integers(1, 4))
     @settings(max_examples=60, deadline=None)
-    def test_they_are_after_the_last_earlier_occurrence(self, ids: list[int], n_matched: int) -> None:
-        assert matched_sources(np.array([ids]), n_matched=n_matched).tolist() == [
+    def test_they_are_after_earlier_occurrences(self, ids: list[int], n_matched: int) -> None:
+        assert as_lists(matched_sources(np.array([ids]), n_matched=n_matched)) == [
             twin_of_matched_sources(ids, n_matched)
         ]
 
-    def test_distinct_tokens_read_twice_agree_with_both_definitions(self) -> None:
-        ids = np.tile(np.arange(7)[None], (2, 2))
-        assert np.array_equal(matched_sources(ids), repeated_sources(2, 7))
+    @pytest.mark.parametrize("n_readings", [1, 2, 4])
+    def test_distinct_tokens_read_again_agree_with_both_definitions(self, n_readings: int) -> None:
+        ids = np.tile(np.arange(7)[None], (2, n_readings))
+        assert np.array_equal(matched_sources(ids), repeated_sources(2, 7, n_readings=n_readings))
 
     def test_repeated_tokens_repeat_and_stay_within_their_ids(self) -> None:
         ids = repeated_tokens(50, 20, 1, 4, generator(3, "test"), n_readings=3)
@@ -146,7 +150,8 @@ class TestScores:
     def test_a_pattern_that_is_all_on_its_sources_scores_one(self) -> None:
         sources = repeated_sources(2, 5)
         patterns = torch.zeros(2, 1, 10, 10)
-        patterns[:, :, torch.arange(10), np.maximum(sources[0], 0)] = 1.0
+        patterns[:, :, torch.arange(5), 0] = 1.0
+        patterns[:, :, torch.arange(5, 10), torch.arange(1, 6)] = 1.0
         assert source_scores(patterns, sources) == pytest.approx([1.0])
         assert source_scores(patterns, previous_sources(2, 10))[0] < 0.2
 
@@ -156,12 +161,12 @@ class TestScores:
         assert source_scores(uniform, sources) == pytest.approx([uniform_score(sources)] * 2)
 
     def test_without_sources_there_is_no_score(self) -> None:
-        nowhere = np.full((1, 4), -1, dtype=np.int32)
+        nowhere = np.zeros((1, 4, 4), dtype=bool)
         assert np.isnan(source_scores(torch.ones(1, 3, 4, 4) / 4, nowhere)).all()
         assert math.isnan(uniform_score(nowhere))
 
     def test_shapes_must_belong_together(self) -> None:
-        with pytest.raises(DataError, match="sources_BT"):
+        with pytest.raises(DataError, match="sources_BTT"):
             source_scores(torch.ones(1, 3, 4, 4), previous_sources(1, 5))
 
 
@@ -242,6 +247,11 @@ class TestHeadsBuiltByHand:
         ids = np.stack([np.concatenate([rng.permutation(V), rng.permutation(V)]) for _ in range(self.N_ROWS)])
         assert scores_of(model, ids, repeated_sources(self.N_ROWS, V))[1, 0] < 0.25
         assert scores_of(model, ids, matched_sources(ids))[1, 0] > 0.95
+
+    def test_it_finds_all_earlier_occurrences(self) -> None:
+        model = an_induction_decoder()
+        ids = generator(2, "few ids").integers(0, 4, (self.N_ROWS, 40))
+        assert scores_of(model, ids, matched_sources(ids))[1, 0] > 0.9
 
     @pytest.mark.parametrize("sign", [1.0, -1.0])
     def test_what_it_finds_becomes_likelier_or_less_likely(self, sign: float) -> None:

@@ -4,25 +4,28 @@ An induction head finds where the present token stood before, and attends to wha
 writes into each token which token came before it (previous-token head), and a later one looks for its own token in what
 was written. Where such heads form, language models begin to learn in context.
 
-Attention is measured against **sources**: for each token the position that an ideal induction head would attend to, and
--1 where there is none. Three kinds of tokens give three kinds of sources:
+Attention is measured against **sources**: which positions an ideal head would attend to from each token. Three kinds of
+tokens give three kinds of sources:
 
 - random tokens, read twice: the position after the same place of the first reading (`repeated_sources`), as is usual;
-- any tokens: the position after the last earlier occurrence of the newest n of them (`matched_sources`);
+- any tokens: the positions after all earlier occurrences of the newest n of them (`matched_sources`);
 - the same, shuffled within each row: what is left of a score there is due to which tokens there are, not their order.
 
 Source: Olsson et al. 2022, "In-context Learning and Induction Heads" (arXiv 2209.11895), "prefix matching"; Elhage et
-al. 2021, "A Mathematical Framework for Transformer Circuits", on eigenvalues of the copying circuit. Where we differ: a
-source is one position, the last one, where Olsson et al. add up all earlier ones (with two readings of random tokens
-both are the same but for chance); random tokens may repeat within a reading, since small models have few ids.
+al. 2021, "A Mathematical Framework for Transformer Circuits", on eigenvalues of the copying circuit. Where we differ:
+random tokens may repeat within a reading, since small models have few ids, and only the place in the reading counts
+there; elsewhere more than one token may have to match, for the same reason.
 
 Shapes: B rows, T tokens, H query heads, D = d_model, C numbers per head, V ids.
 """
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xenoglot.blocks import Block
@@ -41,7 +44,7 @@ __all__ = [
     "uniform_score",
 ]
 
-NO_SOURCE = -1
+Mask: TypeAlias = NDArray[np.bool_]
 
 
 def repeated_tokens(
@@ -59,30 +62,31 @@ def repeated_tokens(
     return np.tile(once_BT, (1, n_readings))
 
 
-def repeated_sources(n_rows: int, n_tokens: int, *, n_readings: int = 2) -> Tokens:
-    """Return the sources of `repeated_tokens`: for t after the first reading t - n_tokens + 1, in the last one before.
+def repeated_sources(n_rows: int, n_tokens: int, *, n_readings: int = 2) -> Mask:
+    """Return the sources of `repeated_tokens`, bool [B, T, T]: what followed the same place of earlier readings.
 
     Example:
-        >>> repeated_sources(1, 3).tolist()
-        [[-1, -1, -1, 1, 2, 3]]
+        >>> [np.flatnonzero(from_t).tolist() for from_t in repeated_sources(1, 3)[0]]
+        [[], [], [], [1], [2], [3]]
     """
-    places_T = np.arange(n_readings * n_tokens, dtype=np.int32)
-    sources_T = np.where(places_T < n_tokens, NO_SOURCE, places_T - n_tokens + 1).astype(np.int32)
-    return np.tile(sources_T, (n_rows, 1))
+    places_T = np.arange(n_readings * n_tokens)
+    distance_TT = places_T[:, None] - (places_T - 1)
+    is_source_TT = (distance_TT > 0) & (distance_TT % n_tokens == 0) & (places_T > 0)
+    return np.tile(is_source_TT, (n_rows, 1, 1))
 
 
-def previous_sources(n_rows: int, n_tokens: int) -> Tokens:
-    """Return the sources of an ideal previous-token head: t - 1 for each t but the first.
+def previous_sources(n_rows: int, n_tokens: int) -> Mask:
+    """Return the sources of an ideal previous-token head, bool [B, T, T]: t - 1 for each t but the first.
 
     Example:
-        >>> previous_sources(1, 4).tolist()
-        [[-1, 0, 1, 2]]
+        >>> previous_sources(1, 3).astype(int).tolist()
+        [[[0, 0, 0], [1, 0, 0], [0, 1, 0]]]
     """
-    return np.tile(np.arange(-1, n_tokens - 1, dtype=np.int32), (n_rows, 1))
+    return np.tile(np.eye(n_tokens, k=-1, dtype=np.bool_), (n_rows, 1, 1))
 
 
-def matched_sources(input_ids_BT: Tokens, *, n_matched: int = 1) -> Tokens:
-    """Return, for each position, the one after the last earlier occurrence of the newest ``n_matched`` tokens, or -1.
+def matched_sources(input_ids_BT: Tokens, *, n_matched: int = 1) -> Mask:
+    """Return which positions followed an earlier occurrence of the newest ``n_matched`` tokens, bool [B, T, T].
 
     Where few ids come again and again, one token has always just been seen, and says little about what follows: two or
     three together say more.
@@ -95,35 +99,36 @@ def matched_sources(input_ids_BT: Tokens, *, n_matched: int = 1) -> Tokens:
         DataError: If the ids are not whole numbers [B, T].
 
     Example:
-        >>> matched_sources(np.array([[5, 6, 7, 5, 6, 5]])).tolist()
-        [[-1, -1, -1, 1, 2, 4]]
-        >>> matched_sources(np.array([[5, 6, 7, 5, 6, 5]]), n_matched=2).tolist()
-        [[-1, -1, -1, -1, 2, -1]]
+        >>> ids = np.array([[5, 6, 7, 5, 6, 5]])
+        >>> [np.flatnonzero(from_t).tolist() for from_t in matched_sources(ids)[0]]
+        [[], [], [], [1], [2], [1, 4]]
+        >>> [np.flatnonzero(from_t).tolist() for from_t in matched_sources(ids, n_matched=2)[0]]
+        [[], [], [], [], [2], []]
     """
     whole_number("n_matched", n_matched, minimum=1)
     if input_ids_BT.ndim != 2 or not np.issubdtype(input_ids_BT.dtype, np.integer):
         found = f"{input_ids_BT.dtype} of shape {list(input_ids_BT.shape)}"
         raise DataError(f"input_ids_BT: got {found}; allowed: whole numbers [B, T].")
-    sources_BT = np.full(input_ids_BT.shape, NO_SOURCE, dtype=np.int32)
-    for row, ids_T in enumerate(input_ids_BT.tolist()):
-        last_place: dict[tuple[int, ...], int] = {}
-        for t in range(n_matched - 1, len(ids_T)):
-            newest = tuple(ids_T[t - n_matched + 1 : t + 1])
-            sources_BT[row, t] = last_place.get(newest, NO_SOURCE - 1) + 1
-            last_place[newest] = t
-    return sources_BT
+    is_same_BTT: Mask = input_ids_BT[:, :, None] == input_ids_BT[:, None, :]
+    is_matched_BTT = is_same_BTT.copy()
+    for back in range(1, n_matched):
+        is_matched_BTT[:, back:, back:] &= is_same_BTT[:, :-back, :-back]
+        is_matched_BTT[:, :back] = is_matched_BTT[:, :, :back] = False
+    sources_BTT = np.zeros_like(is_matched_BTT)
+    sources_BTT[:, :, 1:] = np.tril(is_matched_BTT, k=-1)[:, :, :-1]
+    return sources_BTT
 
 
-def source_scores(patterns_BHTT: Tensor, sources_BT: Tokens) -> Floats:
-    r"""Return, for each head, the mean attention that tokens give to their sources, float64 [H], from 0 to 1.
+def source_scores(patterns_BHTT: Tensor, sources_BTT: Mask) -> Floats:
+    r"""Return, for each head, the mean attention that tokens give to their sources together, float64 [H], from 0 to 1.
 
     .. math::
-        \mathrm{score}_h = \frac{1}{|S|} \sum_{(b, t) \in S} A_{bh}[t, \mathrm{source}_b(t)],
+        \mathrm{score}_h = \frac{1}{|S|} \sum_{(b, t) \in S} \sum_{s \in \mathrm{sources}_b(t)} A_{bh}[t, s],
         \qquad S = \{(b, t) : t \text{ has a source}\}
 
     Args:
         patterns_BHTT: A layer's attention, as `attention_patterns` returns it.
-        sources_BT: The position that each token ought to attend to, -1 where there is none.
+        sources_BTT: Which positions each token ought to attend to, if any.
 
     Returns:
         The scores; nan for all heads if no token has a source.
@@ -136,30 +141,29 @@ def source_scores(patterns_BHTT: Tensor, sources_BT: Tokens) -> Floats:
         >>> source_scores(uniform, previous_sources(1, 4)).round(4)   # (1/2 + 1/3 + 1/4) / 3
         array([0.3611])
     """
-    n_rows, _, n_tokens, _ = patterns_BHTT.shape
-    if sources_BT.shape != (n_rows, n_tokens):
-        raise DataError(
-            f"sources_BT: got shape {list(sources_BT.shape)}; allowed: that of the patterns, {[n_rows, n_tokens]}."
-        )
-    sources = torch.from_numpy(np.maximum(sources_BT, 0).astype(np.int64)).to(patterns_BHTT.device)
-    places_BHTX = sources[:, None, :, None].expand(-1, patterns_BHTT.shape[1], -1, 1)
-    given_BHT = patterns_BHTT.gather(3, places_BHTX)[..., 0].double().cpu().numpy()
-    has_source_BT = sources_BT >= 0
-    if not has_source_BT.any():
-        return np.full(patterns_BHTT.shape[1], np.nan)
-    scores_H: Floats = (given_BHT * has_source_BT[:, None]).sum(axis=(0, 2)) / has_source_BT.sum()
+    n_rows, n_heads, n_tokens, _ = patterns_BHTT.shape
+    if sources_BTT.shape != (n_rows, n_tokens, n_tokens):
+        allowed = [n_rows, n_tokens, n_tokens]
+        raise DataError(f"sources_BTT: got shape {list(sources_BTT.shape)}; allowed: that of the patterns, {allowed}.")
+    n_sourced = np.count_nonzero(sources_BTT.any(axis=2))
+    if not n_sourced:
+        return np.full(n_heads, np.nan)
+    sources = torch.from_numpy(sources_BTT).to(patterns_BHTT)
+    given_BH = torch.einsum("bhts,bts->bh", patterns_BHTT, sources)
+    scores_H: Floats = given_BH.double().sum(dim=0).cpu().numpy() / n_sourced
     return scores_H
 
 
-def uniform_score(sources_BT: Tokens) -> float:
-    r"""Return what a head scores that attends to all it sees alike: the mean of 1 / (t + 1) over tokens with a source.
+def uniform_score(sources_BTT: Mask) -> float:
+    r"""Return what a head scores that attends to all it sees alike: the mean share of sources among positions 0 to t.
 
     Example:
         >>> round(uniform_score(previous_sources(1, 4)), 4)
         0.3611
     """
-    _, places = np.nonzero(sources_BT >= 0)
-    return float(np.mean(1.0 / (places + 1.0))) if len(places) else float("nan")
+    counts_BT = sources_BTT.sum(axis=2)
+    shares_BT = counts_BT / np.arange(1, counts_BT.shape[1] + 1)
+    return float(shares_BT[counts_BT > 0].mean()) if counts_BT.any() else float("nan")
 
 
 @torch.no_grad()
