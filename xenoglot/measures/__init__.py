@@ -39,7 +39,7 @@ def names(of: Kind | None = None) -> tuple[str, ...]:
     """List the measures, sorted; only those of a kind of thing, if it is given.
 
     Example:
-        >>> names(of="pair")
-        ('cka', 'cka_debiased', 'cka_rbf', 'cka_rbf_debiased')
+        >>> names(of="gradients")
+        ('gradient_cosine',)
     """
     return tuple(sorted(name for name, each in members().items() if of in (None, each.of)))

@@ -206,21 +206,17 @@ def _scale(array: Values) -> float:
 
 
 def _singular_values(first_DE: Values, *second: Values) -> Values:
-    r"""Return the R singular values of a matrix, or of a product, greatest first.
+    r"""Return the R singular values of a matrix, or of a product, greatest first; what is rounding becomes 0.
 
     Those of L R are those of :math:`T_L T_R^\top`, a matrix [K, K], for :math:`L = Q_L T_L` and
     :math:`R^\top = Q_R T_R`; the others are 0.
     """
-    if not second:
-        return _spectrum(first_DE)
-    [second_KE] = second
-    n_values = min(len(first_DE), second_KE.shape[1])
-    if first_DE.shape[1] >= n_values:
-        return _spectrum(first_DE @ second_KE)
-    left_KK, right_KK = (np.asarray(np.linalg.qr(tall, mode="r")) for tall in (first_DE, second_KE.T))
-    values_K = _spectrum(left_KK @ right_KK.T)
-    return np.pad(values_K, (0, n_values - len(values_K)))
-
-
-def _spectrum(matrix_DE: Values) -> Values:
-    return np.asarray(np.linalg.svd(matrix_DE, compute_uv=False), dtype=np.float64)
+    sides = len(first_DE), (second[0] if second else first_DE).shape[1]
+    if second and first_DE.shape[1] < min(sides):
+        left_KK, right_KK = (np.asarray(np.linalg.qr(tall, mode="r")) for tall in (first_DE, second[0].T))
+        whole = left_KK @ right_KK.T
+    else:
+        whole = first_DE @ second[0] if second else first_DE
+    values = np.asarray(np.linalg.svd(whole, compute_uv=False), dtype=np.float64)
+    values[values <= max(sides) * np.finfo(np.float64).eps * values[0]] = 0
+    return np.pad(values, (0, min(sides) - len(values)))
