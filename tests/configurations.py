@@ -29,6 +29,8 @@ TINY = {
 TINY_FLAGS = [word for path, value in TINY.items() for word in (f"--{path}", str(value))]
 
 LARGEST = 40
+SCHEDULES: list[tuple[str, Any]] = [("every_n_steps", None), ("n_log_spaced", None), ("steps", [])]
+"""Of these, one is given at most."""
 AWKWARD_WORDS = ("none", "on", "1e-4", "true", "7", "-", "a: b", "#", "'", '"', "é ü", "{x}", "a\nb", "~", " ", "--x")
 ANY_WORDS = st.sampled_from(AWKWARD_WORDS) | st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 FLAG_WORDS = ANY_WORDS.filter(lambda word: word.lower() != "none")  # to an option, that is no text
@@ -39,6 +41,11 @@ def values_of(declared: Option, words: st.SearchStrategy[str]) -> st.SearchStrat
     low = 0 if declared.minimum is None else declared.minimum
     high = low + LARGEST if declared.maximum is None else min(declared.maximum, low + LARGEST)
     values: st.SearchStrategy[Any]
+    if declared.is_list:
+        each = (
+            st.sampled_from(["lm_head", "mlp.down_proj"]) if declared.kind is str else st.integers(int(low), int(high))
+        )
+        return st.lists(each, max_size=3)
     if declared.choices:
         values = st.sampled_from(declared.choices)
     elif declared.kind is bool:
@@ -83,6 +90,10 @@ def configurations(draw: st.DrawFn, words: st.SearchStrategy[str] = ANY_WORDS) -
     repository = draw(st.none() | st.sampled_from(["me/model", "a-team/x_1.5"]))
     mapping["checkpointing"]["hf_checkpoint"]["repo_id"] = repository
     mapping["checkpointing"]["save_to_hf"] &= repository is not None
+    mapping["checkpointing"]["learning_dynamics"] |= {
+        "enabled": False,
+        **dict(draw(st.permutations(SCHEDULES))[:2]),
+    }
     family = draw(st.none() | st.sampled_from(languages.names()))
     mapping["data"] |= {"samples": None, "text": draw(words) if family is None else None}
     mapping["data"]["dataset"]["name"] = None
@@ -113,6 +124,7 @@ def flags_of(config: RunConfig) -> list[str]:
                 walk(value, f"{prefix}{key}.")
             else:
                 word = "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+                word = ",".join(map(str, value)) if isinstance(value, list) else word
                 written.append(f"--{prefix}{key}={word}")
 
     mapping = to_mapping(config)

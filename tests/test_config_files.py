@@ -161,7 +161,7 @@ def test_aliases_of_aliases_cost_nothing(file: Path) -> None:
         # the line of what is there, or none
         ("training: {optimization: {gradient_accumulation_steps: 3}}", "run.yaml: data.dataloader.batch_size: got 32"),
         # Pico's words
-        ("model: {batch_size: 8}", "There is data.dataloader.batch_size and evaluation.paloma.batch_size."),
+        ("model: {batch_size: 8}", "There is data.dataloader.batch_size and evaluation.paloma.batch_size and checkp"),
         ("training: {lr: 3}", "There is training.optimization.lr."),
         ("checkpointing: {training: {auto_resume: true}}", "Its auto_resume is checkpointing.auto_resume."),
         ("evaluation: {metrics: [paloma]}", "Paloma is measured whenever"),

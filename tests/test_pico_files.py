@@ -52,7 +52,7 @@ PARTS = {
   paloma: {batch_size: 32}""",
 }
 IGNORED = (
-    "checkpointing.hf_checkpoint.collection_slug, checkpointing.learning_dynamics.batch_size, "
+    "checkpointing.hf_checkpoint.collection_slug, "
     "training.optimization.gradient_checkpointing, training.fabric.devices, training.fabric.num_nodes"
 )
 
@@ -117,6 +117,20 @@ def test_its_later_names_of_the_shots_and_its_own_data_set(tmp_path: Path) -> No
 def test_other_unknown_keys_still_fail(tmp_path: Path, changed: dict[str, str], complaint: str) -> None:
     with pytest.raises(ConfigFileError, match=complaint):
         read_config(written(tmp_path / "wrong.yaml", **changed))
+
+
+def test_what_it_says_of_learning_dynamics(tmp_path: Path) -> None:
+    dynamics = read(written(tmp_path / "tiny.yaml")).checkpointing.learning_dynamics
+    assert (dynamics.enabled, dynamics.batch_size, dynamics.sequence_idx) == (True, 256, -1)
+    assert dynamics.layer_suffixes == ("attention.v_proj", "attention.o_proj", "swiglu.w_2")
+    assert (dynamics.every_n_steps, dynamics.n_log_spaced, dynamics.steps) == (None, None, ())
+    for section, wanted in ((None, True), ({"layer_suffixes": []}, False), ({"layer_suffixes": None}, False)):
+        layer, warning = translated({"checkpointing": {"learning_dynamics": section}})
+        assert layer["checkpointing"]["learning_dynamics"] == {"enabled": wanted}
+        assert layer["model"]["n_layers"] == 12
+        assert warning is not None
+    own = {"checkpointing": {"learning_dynamics": {"enabled": True}}}
+    assert translated(own) == (own, None)
 
 
 @pytest.mark.parametrize("said", [{}, {"training": {"max_steps": 3}}, {"smlmt": {"enabled": True, "k_shot": 2}}])

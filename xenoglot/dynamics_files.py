@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ class Dynamics:
     sequence_idx: int | None
     batches: Mapping[str, Mapping[str, Any]]
     facts: Mapping[str, Any]
+    _checked: set[Path] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def tensor(self, file: str, kind: str, layer: str) -> Tensor:
         """Read one tensor, on the CPU.
@@ -115,9 +116,12 @@ class Dynamics:
         return sorted(names, key=lambda name: ranks.get(name, len(ranks)))
 
     def _check(self, path: Path) -> None:
+        if path in self._checked:
+            return
         damage = damage_of_file(self.folder.parent, f"{DYNAMICS_FOLDER}/{path.name}")
         if damage is not None:
             raise DataError(f"{self.folder.parent}: the checkpoint's learning dynamics are damaged: {damage}.")
+        self._checked.add(path)
 
 
 def read_dynamics(checkpoint: Path) -> Dynamics:

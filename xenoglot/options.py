@@ -37,7 +37,7 @@ class Option:
 
     name: str
     kind: type
-    """``int``, ``float``, ``bool`` or ``str``."""
+    """``int``, ``float``, ``bool`` or ``str``; of each member of a list."""
     optional: bool
     """Whether ``None`` is allowed."""
     default: Any
@@ -49,10 +49,14 @@ class Option:
     choices: tuple[str, ...]
     flags: tuple[str, ...]
     """Further names that the command line understands, without dashes."""
+    is_list: bool = False
+    """Whether it has any number of such values, a tuple."""
 
     @property
     def allowed(self) -> str:
         """What the option accepts, in words."""
+        if self.is_list:
+            return f"a list, each of it {dataclasses.replace(self, is_list=False).allowed}"
         if self.choices:
             words = "one of " + ", ".join(self.choices)
         elif self.kind is bool:
@@ -71,8 +75,16 @@ class Option:
         """Raise `OptionError` unless ``value`` is allowed."""
         if value is None and self.optional:
             return
-        if not self._has_right_type(value) or not self._is_within_limits(value):
+        if self.is_list:
+            each = dataclasses.replace(self, is_list=False)
+            if not isinstance(value, list | tuple) or not all(each._is_allowed(member) for member in value):
+                raise OptionError(self.name, value, self.allowed)
+            return
+        if not self._is_allowed(value):
             raise OptionError(self.name, value, self.allowed)
+
+    def _is_allowed(self, value: object) -> bool:
+        return self._has_right_type(value) and self._is_within_limits(value)
 
     def _has_right_type(self, value: object) -> bool:
         if self.kind is bool:
@@ -178,9 +190,11 @@ def _read(field: dataclasses.Field[Any], hint: Any) -> Option:
     kinds = [member for member in members if member is not type(None)]
     if typing.get_origin(kinds[0]) is typing.Literal:
         kinds = [str]
+    is_list = typing.get_origin(kinds[0]) is tuple
     return Option(
         name=field.name,
-        kind=kinds[0],
+        kind=typing.get_args(kinds[0])[0] if is_list else kinds[0],
+        is_list=is_list,
         optional=type(None) in members,
         default=field.default,
         **field.metadata[_METADATA_KEY],

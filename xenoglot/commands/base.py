@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
 import importlib
 import os
@@ -144,6 +145,10 @@ def read_value(declared: Option, text: str) -> Any:
         OptionError: If it is not of the option's kind, or not within its limits.
     """
     value: Any = text
+    if declared.is_list:
+        each = dataclasses.replace(declared, is_list=False)
+        words = [] if text.lower() in ("", NONE_WORD) else text.split(",")
+        return tuple(read_value(each, word.strip()) for word in words)
     if declared.optional and text.lower() == NONE_WORD:
         value = None
     elif declared.kind is bool:
@@ -158,6 +163,8 @@ def read_value(declared: Option, text: str) -> Any:
 
 
 def _metavar(declared: Option) -> str:
+    if declared.is_list:
+        return f"{_metavar(dataclasses.replace(declared, is_list=False))},..."
     choices = "|".join(declared.choices)
     if choices:
         return choices if len(choices) <= LONGEST_METAVAR else "NAME"  # the explanation lists them
@@ -171,7 +178,9 @@ def facts_of(declared: Option) -> str:
         facts += [declared.allowed, *([f"in {declared.unit}"] if declared.unit else [])]
     elif declared.choices:
         facts.append(declared.allowed)
-    if declared.default is not None:
+    if declared.is_list and declared.default:
+        facts.append(f"default {','.join(map(str, declared.default))}")
+    elif declared.default is not None and not declared.is_list:
         facts.append(f"default {str(declared.default).lower() if declared.kind is bool else declared.default}")
     return "; ".join(facts)
 

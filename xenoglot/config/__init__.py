@@ -14,13 +14,14 @@ help, YAML comments, the schema and complaints are read off. `recipes` finds rea
 `schema.json_schema` describes the files to editors.
 """
 
+from xenoglot.config.checkpointing import CheckpointingConfig
 from xenoglot.config.data import DataConfig, DataLoaderConfig, DatasetConfig, TokenizerConfig
 from xenoglot.config.files import read_config, write_config
 from xenoglot.config.hub import HFCheckpointConfig
 from xenoglot.config.layers import default_config, resolve, with_overrides
+from xenoglot.config.learning_dynamics import LearningDynamicsConfig
 from xenoglot.config.mappings import from_mapping, options_by_path, to_mapping
 from xenoglot.config.sections import (
-    CheckpointingConfig,
     EvaluationConfig,
     FabricConfig,
     LoggingConfig,
@@ -43,6 +44,7 @@ __all__ = [
     "EvaluationConfig",
     "FabricConfig",
     "HFCheckpointConfig",
+    "LearningDynamicsConfig",
     "LoggingConfig",
     "ModelConfig",
     "MonitoringConfig",

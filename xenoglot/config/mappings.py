@@ -62,7 +62,7 @@ def to_mapping(config: Any) -> dict[str, Any]:
         if isinstance(value, Family):
             mapping[declared.name] = {"family": _family_name(type(value)), **to_mapping(value)}
         elif isinstance(value, tuple):
-            mapping[declared.name] = [to_mapping(stage) for stage in value]
+            mapping[declared.name] = [to_mapping(each) if dataclasses.is_dataclass(each) else each for each in value]
         elif isinstance(value, Mapping):
             mapping[declared.name] = {name: _plain(inner) for name, inner in value.items()}
         else:
@@ -127,7 +127,7 @@ def _section_from_mapping(section: type[Any], mapping: Any, prefix: str) -> Any:
             raise UnknownNameError("option", path, [prefix + name for name in members], _where_else(path))
         if key in declared:
             dataclasses.replace(declared[key], name=path).check(value)
-            values[key] = value
+            values[key] = tuple(value) if declared[key].is_list else value
         else:
             values[key] = _member_from(section, key, value, path)
     try:

@@ -8,6 +8,8 @@ A file is recognised by keys that only those systems have. Then
   class to learn from;
 - a task is drawn for each part of a step, as there, so `tasks_per_step` is `gradient_accumulation_steps`; it asks one
   question of each class, so `q_query` is 1;
+- a section `checkpointing.learning_dynamics` means that they are kept, with every checkpoint, unless it says that there
+  are no `layer_suffixes`; its validation rows are the run's own unless `eval_data` names others;
 - keys of what there is not yet, or of the machines that its authors ran it on, have no effect, and one warning names
   them; any other unknown key is an error.
 
@@ -30,16 +32,13 @@ DATASET = "pico-lm/pretokenized-dolma"
 
 WITHOUT_EFFECT = (
     "checkpointing.hf_checkpoint.collection_slug",
-    "checkpointing.learning_dynamics",
-    "checkpointing.learning_dynamics.batch_size",
-    "checkpointing.learning_dynamics.eval_data",
-    "checkpointing.learning_dynamics.layer_suffixes",
-    "checkpointing.learning_dynamics.sequence_idx",
     "training.fabric.devices",
     "training.optimization.gradient_checkpointing",
 )
 """Keys that only files of Pico's have; a section alone stands for an empty one."""
 EARLY_SHOTS = "smlmt.support_size"
+DYNAMICS_KEYS = frozenset(("batch_size", "eval_data", "layer_suffixes", "sequence_idx"))
+"""All that its section of learning dynamics has; ours says in it whether they are kept."""
 
 DEFAULT_PARTS = 128
 DEFAULTS: Mapping[str, Any] = {
@@ -96,7 +95,7 @@ def translated(said: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
     """
     found = {path: value for path, value in _leaves(said, "") if path in WITHOUT_EFFECT}
     smlmt = _section(said, "smlmt")
-    if not found and EARLY_SHOTS.rpartition(".")[2] not in smlmt:
+    if not found and EARLY_SHOTS.rpartition(".")[2] not in smlmt and not _has_its_dynamics(said):
         return said, None
     ignored = list(found)
     if "training.fabric.devices" in found and "num_nodes" in _section(_section(said, "training"), "fabric"):
@@ -104,6 +103,8 @@ def translated(said: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
     own = _without(said, ignored, "")
     if "support_size" in smlmt:
         own["smlmt"] = _with_shots(own["smlmt"])
+    if _has_its_dynamics(said):
+        own["checkpointing"] = _with_dynamics(own["checkpointing"])
     return _on_defaults(own), (
         f"read as a file of Pico's, with Pico's defaults; without effect here: {', '.join(ignored) or 'nothing'}"
     )
@@ -114,6 +115,21 @@ def _with_shots(smlmt: Mapping[str, Any]) -> dict[str, Any]:
     if "k_shot" in later:
         raise OptionError(EARLY_SHOTS, smlmt["support_size"], "nothing beside smlmt.k_shot, which means the same")
     return later | {"k_shot": smlmt["support_size"]}
+
+
+def _has_its_dynamics(said: Mapping[str, Any]) -> bool:
+    """Say whether there is a section of learning dynamics, empty or not, as Pico's files have it."""
+    checkpointing = _section(said, "checkpointing")
+    keys = _section(checkpointing, "learning_dynamics").keys()
+    return "learning_dynamics" in checkpointing and keys <= DYNAMICS_KEYS
+
+
+def _with_dynamics(checkpointing: Mapping[str, Any]) -> dict[str, Any]:
+    section = dict(_section(checkpointing, "learning_dynamics"))
+    wanted = section.get("layer_suffixes", True)
+    if not wanted:
+        del section["layer_suffixes"]
+    return {**checkpointing, "learning_dynamics": {**section, "enabled": bool(wanted)}}
 
 
 def _on_defaults(own: Mapping[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,9 @@ def _object(owner: type[Any], properties: Schema) -> Schema:
 
 def _option(declared: Option, more: Schema) -> Schema:
     unit = f" [{declared.unit}]" if declared.unit else ""
+    if declared.is_list:
+        each = _option(dataclasses.replace(declared, is_list=False), {})
+        return {"description": declared.doc + unit, "type": "array", "items": each, "default": list(declared.default)}
     schema: Schema = {"description": declared.doc + unit, "type": TYPES[declared.kind], **more}
     if declared.choices:
         schema["enum"] = list(declared.choices)

@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from xenoglot.config.checkpointing import CheckpointingConfig
 from xenoglot.config.data import DataConfig
-from xenoglot.config.hub import HFCheckpointConfig
 from xenoglot.config.smlmt import SMLMTConfig
 from xenoglot.errors import OptionError, UnknownNameError
 from xenoglot.languages import Family
 from xenoglot.options import check_options, option, options_of
 
 __all__ = [
-    "CheckpointingConfig",
     "EvaluationConfig",
     "FabricConfig",
     "LoggingConfig",
@@ -175,36 +174,6 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointingConfig:
-    """Where the run is kept, and what of it."""
-
-    runs_dir: str = option("runs", "folder of all runs")
-    run_name: str | None = option(None, "the run's folder in it; made of the time if none")
-    auto_resume: bool = option(
-        True, "whether a run of that name goes on from its newest valid checkpoint; an error if not"
-    )
-    save_every_n_steps: int = option(
-        1000, "steps between checkpoints; the last step is always saved", unit="steps", minimum=1
-    )
-    save_early_steps: bool = option(False, "whether steps 1, 2, 4, 8, ... are saved too, and kept")
-    save_in_background: bool = option(True, "whether training goes on while a checkpoint is being written")
-    keep_last: int | None = option(None, "newest checkpoints that are kept; all if none", unit="checkpoints", minimum=1)
-    keep_every_n_steps: int | None = option(
-        None, "multiples of this many steps are kept whatever keep_last says", unit="steps", minimum=1
-    )
-    save_to_hf: bool = option(False, "whether each checkpoint is pushed to the Hub, as revision step-N of a repository")
-    hf_checkpoint: HFCheckpointConfig = field(default_factory=HFCheckpointConfig)
-
-    def __post_init__(self) -> None:
-        check_options(self)
-        if self.run_name is not None and (not self.run_name.strip(".") or set("/\\\0") & set(self.run_name)):
-            raise OptionError("run_name", self.run_name, "a plain folder name", "The folder it is in is runs_dir.")
-        if self.save_to_hf and self.hf_checkpoint.repo_id is None:
-            advice = "Name it: --checkpointing.hf_checkpoint.repo_id NAMESPACE/NAME"
-            raise OptionError("save_to_hf", True, "false where no hf_checkpoint.repo_id says where to", advice)
-
-
-@dataclass(frozen=True, kw_only=True)
 class LoggingConfig:
     """What is written down while training."""
 
@@ -282,6 +251,7 @@ class RunConfig:
         self._check_parts()
         if self.smlmt.enabled:
             self._check_tasks()
+        self._check_dynamics()
         longest, wanted = self.model.max_seq_len, self.evaluation.paloma.max_length
         if wanted is not None and wanted > longest:
             raise OptionError("evaluation.paloma.max_length", wanted, f"at most model.max_seq_len, {longest}, or none")
@@ -332,6 +302,18 @@ class RunConfig:
             raise OptionError("curriculum", ends, "stages whose until_step grows from one to the next")
         for stage in self.curriculum:
             self.family_of(stage)
+
+    def _check_dynamics(self) -> None:
+        dynamics, longest = self.checkpointing.learning_dynamics, self.model.max_seq_len
+        stages = self.curriculum if self.data.easy_start else ()
+        if dynamics.enabled:
+            try:
+                dynamics.check_fits(
+                    n_steps=self.training.max_steps,
+                    shortest_row=min(longest, *(stage.length or longest for stage in stages), longest),
+                )
+            except OptionError as error:
+                raise error.at("checkpointing.learning_dynamics.") from error
 
     def _check_parts(self) -> None:
         """A step's rows are shared evenly by all devices, and by the parts that each reads one after the other."""
