@@ -16,10 +16,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from xenoglot.blocks import Block, Embedding, Linear, RMSNorm, RotaryPositions
@@ -27,15 +25,7 @@ from xenoglot.config import ModelConfig
 from xenoglot.cross_entropy import has_fast_chunks, linear_cross_entropy
 from xenoglot.errors import DataError, OptionError
 from xenoglot.generation import Sampling, check_prompt, generate
-from xenoglot.interchange import (
-    CONFIG_FILE,
-    EMBEDDING,
-    OUTPUT_MATRIX,
-    WEIGHTS_FILE,
-    check_weights,
-    read_llama_config,
-    write_model_folder,
-)
+from xenoglot.interchange import EMBEDDING, OUTPUT_MATRIX, model_folder, read_model, write_model_folder
 from xenoglot.key_values import KeyValueCache
 from xenoglot.rng import derive
 
@@ -223,23 +213,22 @@ class Decoder(nn.Module):
         write_model_folder(Path(path), self.config, self.state_dict())
 
     @classmethod
-    def from_pretrained(cls, path: str | Path) -> Decoder:
-        """Read a native Llama model folder, ours or another's.
+    def from_pretrained(cls, path_or_repo: str | Path) -> Decoder:
+        """Open a model folder: one of our checkpoints, any native Llama's, or Pico's; here, or on the Hugging Face Hub.
+
+        Weights are read as float32, from safetensors only. A Pico model becomes a native Llama: rotary pairs are put
+        into native order, and the logits stay the same.
+
+        Args:
+            path_or_repo: The folder, or ``user/name``, or ``user/name@revision``.
 
         Raises:
-            DataError: If a file is missing or damaged, the model is of another kind, or weights are missing, unknown
-                or of another shape; all of them are listed.
+            DataError: If there is no such model, a file is missing, damaged or pickled, the model is of another kind,
+                or weights are missing, unknown or of another shape; all of them are listed.
+            MissingExtraError: If the model is on the Hub, and `huggingface_hub` is not installed.
         """
-        folder = Path(path)
-        decoder = cls(read_llama_config(folder / CONFIG_FILE))
-        try:
-            weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"{folder / WEIGHTS_FILE}: got no readable weights ({error}).") from error
-        if decoder.config.tie_word_embeddings and EMBEDDING in weights:
-            weights.setdefault(OUTPUT_MATRIX, weights[EMBEDDING])
-        expected = {name: weight.shape for name, weight in decoder.state_dict().items()}
-        check_weights(folder, expected, {name: weight.shape for name, weight in weights.items()})
+        config, weights = read_model(model_folder(path_or_repo))
+        decoder = cls(config)
         decoder.load_state_dict(weights)
         return decoder
 

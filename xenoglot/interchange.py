@@ -1,70 +1,43 @@
-"""The native Llama model folder: how its `config.json` names our sizes, and what of it this decoder can be.
+"""Models out of this package and into it: native Llama folders are written, Llama and Pico folders are read.
 
-Transformers 5 stores the rotary base under ``rope_parameters``, version 4 under ``rope_theta``, and each ignores the
-other's key in silence; both are written, and either is read.
+```python
+config, weights = read_model(model_folder("pico-lm/pico-decoder-tiny"))
+write_model_folder(Path("as_llama"), config, weights)
+```
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import torch
 from torch import Tensor
 
 from xenoglot.config import ModelConfig
-from xenoglot.errors import DataError, OutputError
+from xenoglot.errors import DataError, OptionError, OutputError
 from xenoglot.files import StagedFiles
+from xenoglot.model_folders import CONFIG_FILE, model_folder, read_description, read_sizes, to_llama_config
+from xenoglot.model_folders.pico import PICO_TYPE, from_pico_weights, pico_name
+from xenoglot.stored_weights import WEIGHTS_FILE, read_weights, refuse_damage
 from xenoglot.tensor_files import write_tensors
 
-__all__ = ["check_weights", "read_llama_config", "to_llama_config", "write_model_folder"]
+__all__ = [
+    "CONFIG_FILE",
+    "EMBEDDING",
+    "OUTPUT_MATRIX",
+    "WEIGHTS_FILE",
+    "model_folder",
+    "read_model",
+    "write_model_folder",
+]
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 EMBEDDING = "model.embed_tokens.weight"
 OUTPUT_MATRIX = "lm_head.weight"
-
-LLAMA_KEYS = {
-    "hidden_size": "d_model",
-    "num_hidden_layers": "n_layers",
-    "num_attention_heads": "attention_n_heads",
-    "num_key_value_heads": "attention_n_kv_heads",
-    "intermediate_size": "activation_hidden_dim",
-    "max_position_embeddings": "max_seq_len",
-    "vocab_size": "vocab_size",
-    "rms_norm_eps": "norm_eps",
-    "rope_theta": "position_emb_theta",
-    "tie_word_embeddings": "tie_word_embeddings",
-}
-"""Native Llama's name of each of our sizes."""
-
-MODEL_TYPES = {"causal": "llama", "bidirectional": "xenoglot_bidirectional"}
-"""What a folder says it is, by its attention: readers of a Llama would mask what a bidirectional model has to see."""
-
-FIXED_IN_LLAMA = {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
-"""What a Llama may vary and this decoder does not."""
-
-
-def check_weights(folder: Path, expected: Mapping[str, Sequence[int]], got: Mapping[str, Sequence[int]]) -> None:
-    """Compare the shapes of a folder's weights with those of the model that it describes.
-
-    Raises:
-        DataError: Listing every weight that is missing, unknown or of another shape.
-    """
-    shared = expected.keys() & got.keys()
-    faults = {
-        "missing": sorted(expected.keys() - got.keys()),
-        "unknown": sorted(got.keys() - expected.keys()),
-        "of another shape": [
-            f"{name} {list(got[name])} instead of {list(expected[name])}"
-            for name in sorted(shared)
-            if list(got[name]) != list(expected[name])
-        ],
-    }
-    if any(faults.values()):
-        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names)
-        raise DataError(f"{folder / WEIGHTS_FILE}: the weights are not those that {CONFIG_FILE} describes. {found}.")
+DERIVED = ".rotary_emb.inv_freq"
+"""How a tensor's name ends that early writers stored, and that follows from the rotary base."""
 
 
 def write_model_folder(folder: Path, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
@@ -81,7 +54,8 @@ def write_model_folder(folder: Path, config: ModelConfig, weights: Mapping[str, 
     stored = dict(weights)
     if config.tie_word_embeddings:
         stored.pop(OUTPUT_MATRIX, None)  # the format stores shared weights once
-    description = {**to_llama_config(config), "torch_dtype": str(stored[EMBEDDING].dtype).removeprefix("torch.")}
+    dtype = str(stored[EMBEDDING].dtype).removeprefix("torch.")
+    description = {**to_llama_config(dataclasses.asdict(config)), "torch_dtype": dtype}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -93,47 +67,89 @@ def write_model_folder(folder: Path, config: ModelConfig, weights: Mapping[str, 
             file.write(f"{json.dumps(description, indent=2)}\n".encode())
 
 
-def to_llama_config(config: ModelConfig) -> dict[str, Any]:
-    """Return the `config.json` that native Llama reads; both the old and the new key of the rotary base are there."""
-    renamed = {theirs: getattr(config, ours) for theirs, ours in LLAMA_KEYS.items()}
+def read_model(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Read a model folder, Llama's or Pico's, as sizes and a state dict of `Decoder`, in float32.
+
+    Raises:
+        DataError: If a file is missing, damaged or pickled, the model is of another kind, or weights are missing,
+            unknown or of another shape; all of them are listed.
+    """
+    refuse_damage(folder, (CONFIG_FILE, WEIGHTS_FILE))
+    description, config = read_description(folder), _read_config(folder)
+    is_pico = description["model_type"] == PICO_TYPE
+    shapes = _shapes_of(config)
+    names = {ours: pico_name(ours) if is_pico else ours for ours in shapes}
+    weights = {name: weight for name, weight in read_weights(folder).items() if not name.endswith(DERIVED)}
+    if config.tie_word_embeddings:
+        _tie(folder, weights)
+    expected = {names[ours]: shape for ours, shape in shapes.items()}
+    _check_weights(folder, expected, {name: weight.shape for name, weight in weights.items()})
+    head_size = config.d_model // config.attention_n_heads
+    return config, from_pico_weights(weights, names, head_size) if is_pico else weights
+
+
+def _read_config(folder: Path) -> ModelConfig:
+    sizes = read_sizes(folder)
+    try:
+        config = ModelConfig(**sizes)
+    except OptionError as error:
+        raise DataError(f"{folder / CONFIG_FILE}: its sizes are not allowed: {error}") from error
+    if config.vocab_size is None:
+        raise DataError(f"{folder / CONFIG_FILE}: vocab_size: got none; allowed: a whole number, at least 2.")
+    return config
+
+
+def _shapes_of(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every weight, without making any, so that an absurd description costs no memory."""
+    width, hidden, n_ids = config.d_model, config.activation_hidden_dim, config.vocab_size or 0
+    shared_width = width // config.attention_n_heads * config.attention_n_kv_heads
+    of_a_layer: dict[str, tuple[int, ...]] = {
+        "self_attn.q_proj": (width, width),
+        "self_attn.k_proj": (shared_width, width),
+        "self_attn.v_proj": (shared_width, width),
+        "self_attn.o_proj": (width, width),
+        "mlp.gate_proj": (hidden, width),
+        "mlp.up_proj": (hidden, width),
+        "mlp.down_proj": (width, hidden),
+        "input_layernorm": (width,),
+        "post_attention_layernorm": (width,),
+    }
     return {
-        "model_type": MODEL_TYPES[config.attention],
-        "architectures": ["LlamaForCausalLM" if config.attention == "causal" else "Decoder"],
-        "head_dim": config.d_model // config.attention_n_heads,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.position_emb_theta},
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": None,
-        "torch_dtype": "float32",
-        **FIXED_IN_LLAMA,
-        **renamed,
+        EMBEDDING: (n_ids, width),
+        **{
+            f"model.layers.{layer}.{name}.weight": shape
+            for layer in range(config.n_layers)
+            for name, shape in of_a_layer.items()
+        },
+        "model.norm.weight": (width,),
+        OUTPUT_MATRIX: (n_ids, width),
     }
 
 
-def read_llama_config(path: Path) -> ModelConfig:
-    """Read the sizes of a Llama model from its `config.json`, of an old or a new writer.
+def _tie(folder: Path, weights: dict[str, Tensor]) -> None:
+    """Put the embedding in the output matrix's place too, where it may be stored a second time."""
+    if EMBEDDING not in weights:
+        return
+    stored = weights.setdefault(OUTPUT_MATRIX, weights[EMBEDDING])
+    if not torch.equal(stored, weights[EMBEDDING]):
+        raise DataError(
+            f"{folder}: {CONFIG_FILE} says tie_word_embeddings, but {OUTPUT_MATRIX} is not {EMBEDDING}; allowed: the "
+            "same matrix, or tie_word_embeddings false."
+        )
 
-    Raises:
-        DataError: If it cannot be read, or describes something that this decoder is not.
-    """
-    try:
-        stored = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: got no readable model description ({error}).") from error
-    rope = stored.get("rope_parameters") or {}
-    stored = {"rope_theta": rope.get("rope_theta", 10000.0), "tie_word_embeddings": False, **stored}
-    stored.setdefault("num_key_value_heads", stored.get("num_attention_heads"))
-    missing = sorted({"model_type", *LLAMA_KEYS} - stored.keys())
-    if missing:
-        raise DataError(f"{path}: got no {', '.join(missing)}; allowed: the description of a Llama model.")
-    attentions = {model_type: attention for attention, model_type in MODEL_TYPES.items()}
-    if stored["model_type"] not in attentions:
-        raise DataError(f"{path}: model_type: got {stored['model_type']!r}; allowed: {' or '.join(attentions)}.")
-    sizes = {ours: stored[theirs] for theirs, ours in LLAMA_KEYS.items()}
-    config = ModelConfig(attention=attentions[stored["model_type"]], **sizes)
-    fixed = {**FIXED_IN_LLAMA, "rope_scaling": None, "head_dim": config.d_model // config.attention_n_heads}
-    got = {"rope_type": rope.get("rope_type", "default"), **stored}
-    for key, allowed in {**fixed, "rope_type": "default"}.items():
-        if got.get(key, allowed) != allowed:
-            raise DataError(f"{path}: {key}: got {got[key]!r}; allowed: {allowed!r}. This decoder has no other.")
-    return config
+
+def _check_weights(folder: Path, expected: Mapping[str, Sequence[int]], got: Mapping[str, Sequence[int]]) -> None:
+    """Compare the shapes of a folder's weights with those of the model that it describes."""
+    shared = expected.keys() & got.keys()
+    faults = {
+        "missing": sorted(expected.keys() - got.keys()),
+        "unknown": sorted(got.keys() - expected.keys()),
+        "of another shape": [
+            f"{name} {list(got[name])} instead of {list(expected[name])}"
+            for name in sorted(shared)
+            if list(got[name]) != list(expected[name])
+        ],
+    }
+    if any(faults.values()):
+        found = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in faults.items() if names)
+        raise DataError(f"{folder / WEIGHTS_FILE}: the weights are not those that {CONFIG_FILE} describes. {found}.")

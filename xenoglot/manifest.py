@@ -66,12 +66,13 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     write_whole(folder / MANIFEST_FILE, _spelled(content))
 
 
-def inspect_folder(folder: Path, keep: Collection[str] = ()) -> Inspection:
+def inspect_folder(folder: Path, keep: Collection[str] = (), *, only: Collection[str] | None = None) -> Inspection:
     """Read every file of a folder once, and compare it with the manifest.
 
     Args:
         folder: The folder.
         keep: Paths of files whose bytes are wanted; they are what was compared.
+        only: If given, no other files are read, nor missed.
     """
     try:
         raw = (folder / MANIFEST_FILE).read_bytes()
@@ -83,6 +84,8 @@ def inspect_folder(folder: Path, keep: Collection[str] = ()) -> Inspection:
     if content is None:
         return Inspection(damage=[f"{MANIFEST_FILE} is torn or changed: it does not have its own SHA-256"])
     expected = content.pop("files")
+    if only is not None:
+        expected = {path: facts for path, facts in expected.items() if path in only}
     there = set(_files_of(folder))
     damage: list[str] = []
     contents: dict[str, bytes] = {}
