@@ -108,11 +108,15 @@ class Checkpoints:
     Args:
         run_folder: The run's folder.
         config: Which checkpoints are saved, how, and which are kept.
+        on_saved: Is told the step of each that is whole and on the disk, before earlier ones go.
     """
 
-    def __init__(self, run_folder: Path, config: CheckpointingConfig) -> None:
+    def __init__(
+        self, run_folder: Path, config: CheckpointingConfig, on_saved: Callable[[int], None] = lambda step: None
+    ) -> None:
         self._run_folder = run_folder
         self._config = config
+        self._on_saved = on_saved
         self._thread: threading.Thread | None = None
         self._failure: Exception | None = None
 
@@ -233,6 +237,7 @@ class Checkpoints:
                 f"{target}: the checkpoint cannot be written: {reason_of(error)}. Nothing half-written is left, and "
                 "earlier checkpoints are untouched: make room, and start the run again to go on from the newest."
             ) from error
+        self._on_saved(step)
         self._remove_what_is_not_kept()
 
     def _remove_what_is_not_kept(self) -> None:

@@ -20,13 +20,14 @@ import torch
 
 from xenoglot.adaptation import MetaLearner
 from xenoglot.checkpoint import Checkpoint, Checkpoints
-from xenoglot.config import RunConfig, to_mapping, with_overrides
+from xenoglot.config import CheckpointingConfig, RunConfig, to_mapping, with_overrides
 from xenoglot.config.files import write_config
 from xenoglot.decoder import Decoder
 from xenoglot.devices import Devices
 from xenoglot.errors import OptionError, OutputError
 from xenoglot.evaluations.base import Row
 from xenoglot.figures import draw_loss_by_position
+from xenoglot.hub import Pusher, require_hub
 from xenoglot.learning_data import LearningData, few_shot_evaluations, open_data
 from xenoglot.objectives.autoregressive import Autoregressive
 from xenoglot.objectives.hybrid import Hybrid
@@ -72,15 +73,17 @@ def start(config: RunConfig) -> Finished:
         OutputError: If the folder cannot be written, another process is writing it, or there is such a run already and
             ``checkpointing.auto_resume`` is off.
         ResumeError: If the run was begun with other options that matter.
+        MissingExtraError: If checkpoints are to be pushed to the Hub, and its client is not installed.
     """
+    require_hub(config.checkpointing)
     devices = Devices(config.training.fabric, deterministic=config.training.deterministic)
     data = devices.on_main(lambda: open_data(config)) or open_data(config)  # what is prepared, one process prepares
     config = _fitted(config, data, devices)
     folder = _folder(config, devices)
     with contextlib.ExitStack() as held:
-        checkpoints = Checkpoints(folder, config.checkpointing)
         devices.on_main(lambda: held.enter_context(_held(folder, config)))
-        devices.on_main(lambda: held.enter_context(checkpoints))
+        saving = devices.on_main(lambda: held.enter_context(_saving(folder, config.checkpointing)))
+        checkpoints = saving or Checkpoints(folder, config.checkpointing)
         run = _assembled(config, folder, devices, data)
         newest = devices.on_main(lambda: _taken_up(run, checkpoints))
         with devices.expecting_others():
@@ -127,6 +130,19 @@ def _held(folder: Path, config: RunConfig) -> Iterator[None]:
         raise OutputError(f"{folder}: the run's folder cannot be made: {error.strerror}.") from error
     with RunLock(folder):
         yield
+
+
+@contextlib.contextmanager
+def _saving(folder: Path, config: CheckpointingConfig) -> Iterator[Checkpoints]:
+    """Open the checkpoints of a run's folder, which are pushed to the Hub in the background if that is asked for."""
+    if not config.save_to_hf:
+        with Checkpoints(folder, config) as checkpoints:
+            yield checkpoints
+        return
+    pusher = Pusher(folder, config.hf_checkpoint)
+    with pusher, Checkpoints(folder, config, on_saved=pusher.take) as checkpoints:
+        pusher.begin()
+        yield checkpoints
 
 
 def _assembled(config: RunConfig, folder: Path, devices: Devices, data: LearningData) -> Run:
