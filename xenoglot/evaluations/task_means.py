@@ -18,7 +18,7 @@ import math
 from xenoglot.evaluations.measuring import NORMAL_95
 from xenoglot.languages.base import Floats
 
-__all__ = ["mean_interval", "paired_difference"]
+__all__ = ["mean_interval", "paired_difference", "seed_interval"]
 
 STUDENT_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Quantiles at 97.5 % of Student's distribution with 1, 2, ... degrees of freedom."""
@@ -43,9 +43,25 @@ def mean_interval(name: str, values_SE: Floats) -> dict[str, float]:
     mean = float(values_SE.mean())
     square = (NORMAL_95 * float(values_SE.mean(axis=0).std(ddof=1))) ** 2 / n_episodes
     if n_seeds > 1:
-        student = STUDENT_95[n_seeds - 2] if n_seeds - 2 < len(STUDENT_95) else STUDENT_95[-1]
-        square += (student * float(values_SE.mean(axis=1).std(ddof=1))) ** 2 / n_seeds
+        square += (_student(n_seeds) * float(values_SE.mean(axis=1).std(ddof=1))) ** 2 / n_seeds
     half_width = math.sqrt(square)
+    return {name: mean, f"{name}_low": mean - half_width, f"{name}_high": mean + half_width}
+
+
+def seed_interval(name: str, values_S: Floats) -> dict[str, float]:
+    """Return a mean over models that differ in their seed, and the ends of its 95 % interval; nan of one model.
+
+    Args:
+        name: Of what was measured.
+        values_S: Of each model, all on the same tasks.
+
+    Example:
+        >>> import numpy as np
+        >>> seed_interval("f1", np.array([0.1, 0.2, 0.3]))["f1_high"]   # 0.2 + 4.303 * 0.1 / sqrt(3)
+        0.448...
+    """
+    mean, n_seeds = float(values_S.mean()), len(values_S)
+    half_width = _student(n_seeds) * float(values_S.std(ddof=1)) / math.sqrt(n_seeds) if n_seeds > 1 else math.nan
     return {name: mean, f"{name}_low": mean - half_width, f"{name}_high": mean + half_width}
 
 
@@ -59,3 +75,8 @@ def paired_difference(name: str, first_SE: Floats, second_SE: Floats) -> dict[st
         {'accuracy_difference': 0.1, 'accuracy_difference_low': 0.1, 'accuracy_difference_high': 0.1}
     """
     return mean_interval(f"{name}_difference", first_SE - second_SE)
+
+
+def _student(n_seeds: int) -> float:
+    """Return Student's quantile for a mean over so many models."""
+    return STUDENT_95[min(n_seeds - 2, len(STUDENT_95) - 1)]
