@@ -4,7 +4,7 @@
 #   make test    set up, then check format, lint and types, and run the tests
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow format bench clean fresh-caches
+.PHONY: demo test test-slow format bench docs figures clean fresh-caches
 
 # The first Python that is new enough, whatever it is called.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -31,6 +31,14 @@ format: .venv/installed-dev
 
 bench: .venv/installed-dev fresh-caches
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
+
+# The pages go into build/docs; what they show of the code is read off it, and nothing is fetched from anywhere.
+docs: .venv/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "documentation: build/docs/index.html"
+
+figures: .venv/installed-dev
+	for figure in docs/figures/draw_*.py; do $(BIN)/python $$figure || exit 1; done
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

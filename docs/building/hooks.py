@@ -1,0 +1,35 @@
+"""What MkDocs calls while it builds the pages: parts taken from the code, the API pages, and the mathematics."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from api_pages import api_pages
+from generated import with_generated_parts
+from mathematics import with_mathml
+from mkdocs.structure.files import File
+
+
+def on_config(config: Any) -> Any:
+    """Put the API pages into the navigation, in the order of the house."""
+    entries = [{title: path} for title, path, _ in api_pages(config["docs_dir"])]
+    config["nav"].append({"API": entries})
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the API pages."""
+    for _, path, markdown in api_pages(config["docs_dir"]):
+        files.append(File.generated(config, path, content=markdown))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in what the code says, and leave out remarks to the tests."""
+    return re.sub(r"<!-- not run.*?-->\n", "", with_generated_parts(markdown))
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Turn formulas into MathML."""
+    return with_mathml(html)
