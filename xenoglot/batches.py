@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from xenoglot.errors import OptionError
+from xenoglot.language_rows import LanguageRows
 from xenoglot.languages.base import Family, Tokens
 from xenoglot.options import options_of
 from xenoglot.rng import derive
@@ -145,6 +146,9 @@ class BatchSource(Protocol):
     def identity(self, step: int) -> str:
         """Return what to call a step's rows in a message."""
 
+    def languages(self, step: int) -> LanguageRows | None:
+        """Return which rows of which languages a step reads, all parts together; None if it reads something else."""
+
     def fingerprint(self) -> dict[str, Any]:
         """Return what the rows are a function of, as plain JSON values: equal exactly where all rows are."""
 
@@ -244,6 +248,18 @@ class LanguageBatches:
         )
         return TokenBatch.from_arrays(batch.inputs, batch.targets)
 
+    def languages(self, step: int) -> LanguageRows:
+        """Return which rows of which languages a step reads, all parts together."""
+        languages = self._at(step)
+        return LanguageRows(
+            family=languages.family,
+            seed=languages.seed,
+            first=step * languages.batch_size,
+            n_rows=languages.batch_size,
+            length=languages.length,
+            n_languages=self._n_languages,
+        )
+
     def identity(self, step: int) -> str:
         """Return which rows of which seed a step reads: enough to make them again."""
         languages = self._at(step)
@@ -314,6 +330,9 @@ class _StoredBatches:
         """Return which rows a step reads, counted on through the epochs."""
         first = step * self._batch_size
         return f"rows {first} to {first + self._batch_size - 1} of seed {self._seed} of {self._stored.source}"
+
+    def languages(self, step: int) -> None:
+        """Return nothing: what is stored is of no language that could be drawn."""
 
     def tokenizer_files(self) -> dict[str, bytes]:
         """Return ``tokenizer.json`` and ``tokenizer_config.json``, for a checkpoint's folder; nothing without them."""

@@ -5,6 +5,7 @@ checkpoints/step_40/
   config.json  model.safetensors  tokenizer.json ...   a native Llama folder, as other programs read it
   state/training_state.safetensors                     the optimizer's tensors, and any others
   state/training_state.json                            everything else: plain JSON values
+  learning_dynamics/...                                at chosen steps: see `xenoglot.dynamics_files`
   manifest.json                                        every file's size and SHA-256; written last
 ```
 
@@ -40,6 +41,7 @@ from xenoglot.checkpoint_folders import (
 )
 from xenoglot.comparing import differences
 from xenoglot.config import CheckpointingConfig, ModelConfig
+from xenoglot.dynamics_files import dynamics_steps
 from xenoglot.errors import DataError, OutputError, ResumeError
 from xenoglot.files import StagedFiles, reason_of, write_whole
 from xenoglot.folders import clean_up, remove_folder, staged_folder
@@ -132,6 +134,7 @@ class Checkpoints:
         weights: Mapping[str, Tensor],
         state: TrainingState,
         files: Mapping[str, bytes] = {},
+        more_tensors: Mapping[str, Mapping[str, Tensor]] = {},
     ) -> Path:
         """Save the state after ``step`` steps, and return the folder in which it is, or soon will be.
 
@@ -143,7 +146,8 @@ class Checkpoints:
             config: The model's sizes.
             weights: The model's state dict, whole, on any device.
             state: What training needs besides.
-            files: Further files of a model folder, by name: a tokenizer's.
+            files: Further files by their paths in the folder: a tokenizer's, say.
+            more_tensors: By name, by the path of the further safetensors file that they go into.
 
         Raises:
             OutputError: If this one cannot be written, or the one before could not be in the background; earlier
@@ -153,10 +157,12 @@ class Checkpoints:
         weights, twin_weights = _without_twins(_as_tied(config, weights))
         tensors, twin_tensors = _without_twins(state.tensors)
         twins = {"weights": twin_weights, "tensors": twin_tensors}
+        others = {path: _copied(own) for path, own in more_tensors.items()}
         facts = f"{json.dumps({'facts': dict(state.facts), 'twins': twins}, indent=1)}\n".encode()
 
         def write() -> None:
-            self._write(step, config, weights, tensors, {**files, STATE_FACTS: facts})
+            tensor_files = {STATE_TENSORS: tensors, **others}
+            self._write(step, config, weights, tensor_files, {**files, STATE_FACTS: facts})
 
         if self._config.save_in_background:
             self._start(write)
@@ -217,18 +223,21 @@ class Checkpoints:
         step: int,
         config: ModelConfig,
         weights: Mapping[str, Tensor],
-        tensors: Mapping[str, Tensor],
+        tensor_files: Mapping[str, Mapping[str, Tensor]],
         files: Mapping[str, bytes],
     ) -> None:
         target = checkpoint_folder(self._run_folder, step)
         try:
             with staged_folder(target, replace=True) as folder:
                 write_model_folder(folder, config, weights)
-                (folder / STATE_TENSORS).parent.mkdir()
-                with StagedFiles() as staged, staged.open(folder / STATE_TENSORS) as file:
-                    write_tensors(file, tensors)
-                for name, content in files.items():
-                    write_whole(folder / name, content)
+                for parent in {(folder / path).parent for path in (*tensor_files, *files)}:
+                    parent.mkdir(parents=True, exist_ok=True)
+                with StagedFiles() as staged:
+                    for path, tensors in tensor_files.items():
+                        with staged.open(folder / path) as file:
+                            write_tensors(file, tensors)
+                for path, content in files.items():
+                    write_whole(folder / path, content)
                 write_manifest(folder, {"step": step})
             if not (self._run_folder / FIRST_SAVE).exists():
                 write_whole(self._run_folder / FIRST_SAVE, f"{step}\n".encode())
@@ -242,7 +251,8 @@ class Checkpoints:
 
     def _remove_what_is_not_kept(self) -> None:
         steps = saved_steps(self._run_folder)
-        for step in sorted(set(steps) - kept_steps(self._config, steps)):
+        kept = kept_steps(self._config, steps) | set(dynamics_steps(self._run_folder))
+        for step in sorted(set(steps) - kept):
             remove_folder(checkpoint_folder(self._run_folder, step))
 
     def __enter__(self) -> Self:
@@ -259,6 +269,11 @@ class Checkpoints:
             if kind is None:
                 raise
             _warn(str(failure))  # what ended the run is what is raised
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors to the CPU, so that nothing else can change them."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
 def _without_twins(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

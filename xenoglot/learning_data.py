@@ -17,6 +17,7 @@ from xenoglot.corpus.base import Corpus
 from xenoglot.corpus.columns import open_dataset
 from xenoglot.corpus.text_files import TextFiles
 from xenoglot.corpus.tokenizer import Tokenizer
+from xenoglot.dynamics_rows import DynamicsRows, rows_of_corpus, rows_of_held_out, rows_of_languages
 from xenoglot.episodes.base import EpisodeSource
 from xenoglot.episodes.batches import Branches, HybridBatches, TaskSource
 from xenoglot.errors import DataError
@@ -25,11 +26,12 @@ from xenoglot.evaluations.few_shot import STEPS, FewShot
 from xenoglot.evaluations.held_out_samples import HeldOutSamples
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
 from xenoglot.evaluations.perplexity import DomainPerplexity, open_domains
+from xenoglot.language_rows import LanguageRows
 from xenoglot.languages import Family
 from xenoglot.learning_tasks import language_tasks, sentence_tasks
 from xenoglot.rng import derive
 from xenoglot.samples import StoredSamples
-from xenoglot.text import read_text
+from xenoglot.text import Text, read_text
 
 __all__ = ["LearningData", "few_shot_evaluations", "open_data"]
 
@@ -49,6 +51,7 @@ class LearningData:
         tasks: What is adapted to, if that is learned.
         branches: Which steps are of tasks, if some are.
         files: A tokenizer, as the files that belong into a model's folder.
+        dynamics_rows: What layers are looked at on, the same at every step, if they are.
     """
 
     batches: BatchSource
@@ -56,6 +59,7 @@ class LearningData:
     tasks: TaskSource | None = None
     branches: Branches | None = None
     files: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
+    dynamics_rows: DynamicsRows | None = None
 
 
 def open_data(config: RunConfig) -> LearningData:
@@ -83,7 +87,12 @@ def _text(config: RunConfig, cache_dir: str | Path, seed: int) -> LearningData:
     )
     batches = TextBatches(text=text, batch_size=config.data.dataloader.batch_size, seed=seed)
     evaluations = [HeldOutText(text=text), *_by_domain(config, text.tokenizer, text.n_tokens)]
-    data = LearningData(batches=batches, evaluations=evaluations, files=batches.tokenizer_files())
+    data = LearningData(
+        batches=batches,
+        evaluations=evaluations,
+        files=batches.tokenizer_files(),
+        dynamics_rows=_dynamics_rows(config, text.n_tokens, held_out=text, tokenizer=text.tokenizer),
+    )
     return _with_tasks(config, data, sentence_tasks(config, text, cache_dir)) if config.smlmt.enabled else data
 
 
@@ -129,7 +138,8 @@ def _samples(config: RunConfig, path: str, cache_dir: str | Path, seed: int) -> 
     batches = SampleBatches(samples=samples, batch_size=config.data.dataloader.batch_size, seed=seed)
     held_out = HeldOutSamples(text=samples, epsilon_nats=config.evaluation.epsilon_nats)
     evaluations = [held_out, *_by_domain(config, None, samples.n_tokens)]
-    return LearningData(batches=batches, evaluations=evaluations)
+    dynamics_rows = _dynamics_rows(config, samples.n_tokens, held_out=samples)
+    return LearningData(batches=batches, evaluations=evaluations, dynamics_rows=dynamics_rows)
 
 
 def _corpus(data: DataConfig) -> Corpus:
@@ -164,8 +174,32 @@ def _languages(config: RunConfig, family: Family, seed: int) -> LearningData:
         n_languages=config.evaluation.n_languages,
         epsilon_nats=config.evaluation.epsilon_nats,
     )
-    data = LearningData(batches=batches, evaluations=[fresh, *_by_domain(config, None, family.n_tokens)])
+    data = LearningData(
+        batches=batches,
+        evaluations=[fresh, *_by_domain(config, None, family.n_tokens)],
+        dynamics_rows=_dynamics_rows(config, family.n_tokens),
+    )
     return _with_tasks(config, data, language_tasks(config, family)) if config.smlmt.enabled else data
+
+
+def _dynamics_rows(
+    config: RunConfig,
+    n_tokens: int,
+    held_out: Text | StoredSamples | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> DynamicsRows | None:
+    """Return rows that are never learned: brand-new languages, some of what is held out, or what was named."""
+    dynamics, length = config.checkpointing.learning_dynamics, config.model.max_seq_len
+    seed, n_rows = derive(config.training.seed, "dynamics"), dynamics.batch_size
+    if not dynamics.enabled:
+        return None
+    if dynamics.eval_data is not None:
+        return rows_of_corpus(dynamics.eval_data, tokenizer, n_rows=n_rows, length=length, n_tokens=n_tokens)
+    if held_out is not None:
+        return rows_of_held_out(held_out, n_rows=n_rows, seed=seed)
+    assert config.languages is not None
+    rows = LanguageRows(family=config.languages, seed=seed, first=0, n_rows=n_rows, length=length)
+    return rows_of_languages(rows, f"rows 0 to {n_rows - 1} of seed {seed} of {config.languages.name}")
 
 
 def _by_domain(config: RunConfig, tokenizer: Tokenizer | None, n_tokens: int) -> Sequence[Evaluation]:

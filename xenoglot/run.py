@@ -24,11 +24,14 @@ from xenoglot.config import CheckpointingConfig, RunConfig, to_mapping, with_ove
 from xenoglot.config.files import write_config
 from xenoglot.decoder import Decoder
 from xenoglot.devices import Devices
+from xenoglot.dynamics import Recorder
 from xenoglot.errors import OptionError, OutputError
 from xenoglot.evaluations.base import Row
 from xenoglot.figures import draw_loss_by_position
 from xenoglot.hub import Pusher, require_hub
 from xenoglot.learning_data import LearningData, few_shot_evaluations, open_data
+from xenoglot.model_files import further_files
+from xenoglot.objectives import Objective
 from xenoglot.objectives.autoregressive import Autoregressive
 from xenoglot.objectives.hybrid import Hybrid
 from xenoglot.report import write_report
@@ -149,6 +152,7 @@ def _assembled(config: RunConfig, folder: Path, devices: Devices, data: Learning
     weights_rng = torch.Generator().manual_seed(derive(config.training.seed, "initial-weights"))
     model = Decoder(config.model, weights_rng)
     learner = _learner(config, model)
+    objective = Autoregressive() if learner is None else Hybrid(learner)
     return Run(
         config=config,
         settings=to_mapping(config),
@@ -156,11 +160,27 @@ def _assembled(config: RunConfig, folder: Path, devices: Devices, data: Learning
         devices=devices,
         model=model,
         batches=data.batches,
-        objective=Autoregressive() if learner is None else Hybrid(learner),
+        objective=objective,
         evaluations=[*data.evaluations, *few_shot_evaluations(data.tasks, learner)],
         identity=identity_of(config, data.batches),
-        files=data.files,
+        files=further_files(model.vocab_size, data.files),
         branches=data.branches,
+        dynamics=_recorder(config, devices, data, objective),
+    )
+
+
+def _recorder(config: RunConfig, devices: Devices, data: LearningData, objective: Objective) -> Recorder | None:
+    if data.dynamics_rows is None:
+        return None
+    return Recorder(
+        config.checkpointing.learning_dynamics,
+        model=config.model,
+        training=config.training,
+        device=devices.device,
+        objective=objective,
+        n_parts=devices.count * config.training.optimization.gradient_accumulation_steps,
+        batches=data.batches,
+        validation=data.dynamics_rows,
     )
 
 

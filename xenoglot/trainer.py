@@ -19,10 +19,12 @@ from xenoglot.checkpoint import Checkpoint, Checkpoints, TrainingState
 from xenoglot.config import RunConfig
 from xenoglot.decoder import Decoder
 from xenoglot.devices import Devices
+from xenoglot.dynamics import NOTHING, Recorder
 from xenoglot.episodes.batches import Branches
 from xenoglot.evaluations.base import Evaluation, headline
 from xenoglot.interrupts import Interrupts
 from xenoglot.learner import Learner, Update
+from xenoglot.model_card import CARD_FILE, checkpoint_card
 from xenoglot.objectives.base import Objective
 from xenoglot.progress import Progress
 from xenoglot.rng import generator
@@ -51,6 +53,7 @@ class Run:
         identity: What each checkpoint remembers of the run, for whoever resumes from it.
         files: What else each checkpoint's folder holds, such as a tokenizer.
         branches: Which steps are of tasks, if some are.
+        dynamics: Takes what some layers do at chosen steps, if that is asked for.
     """
 
     config: RunConfig
@@ -64,6 +67,7 @@ class Run:
     identity: Mapping[str, Any]
     files: Mapping[str, bytes]
     branches: Branches | None = None
+    dynamics: Recorder | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +110,8 @@ def train(run: Run, checkpoints: Checkpoints, *, resumed_from: Checkpoint | None
     ):
         if step == 0:
             written.evaluation(step)
+            if resumed_from is None and _is_recorded(step, run, is_saved=False):
+                _save(step, run, learner, checkpoints, is_recorded=True)
         while step < n_steps:
             update = learner.update(step, upcoming.parts(step), identity=run.batches.identity(step))
             step += 1
@@ -123,9 +129,11 @@ def train(run: Run, checkpoints: Checkpoints, *, resumed_from: Checkpoint | None
                 written.evaluation(step)
             # After the evaluation: whoever resumes from this checkpoint will not make that one again.
             is_asked_to_stop = devices.any(interrupts.requested is not None)
-            if checkpoints.is_due(step) or step == n_steps or is_asked_to_stop:
+            is_saved = checkpoints.is_due(step) or step == n_steps
+            is_recorded = _is_recorded(step, run, is_saved=is_saved)
+            if is_saved or is_recorded or is_asked_to_stop:
                 written.bring_to_disk()
-                _save(step, run, learner, checkpoints)
+                _save(step, run, learner, checkpoints, is_recorded=is_recorded)
             if is_asked_to_stop:
                 break
         devices.on_main(checkpoints.wait)
@@ -139,13 +147,27 @@ def _restore(learner: Learner, checkpoint: Checkpoint) -> int:
     return checkpoint.step
 
 
-def _save(step: int, run: Run, learner: Learner, checkpoints: Checkpoints) -> None:
+def _is_recorded(step: int, run: Run, *, is_saved: bool) -> bool:
+    return run.dynamics is not None and run.dynamics.is_due(step, is_saved=is_saved)
+
+
+def _save(step: int, run: Run, learner: Learner, checkpoints: Checkpoints, *, is_recorded: bool) -> None:
     """Save all that the rest of the run is a function of; its place in the data follows from the step."""
     weights, remembered = learner.state()  # by all processes: each has a part of what is cut up
     state = TrainingState(tensors=remembered, facts={"step": step, **run.identity})
-    run.devices.on_main(
-        lambda: checkpoints.save(step, config=run.config.model, weights=weights, state=state, files=run.files)
-    )
+
+    def save() -> None:
+        recorded = run.dynamics.record(step, weights, remembered) if run.dynamics and is_recorded else NOTHING
+        checkpoints.save(
+            step,
+            config=run.config.model,
+            weights=weights,
+            state=state,
+            files={**run.files, **recorded.files, CARD_FILE: checkpoint_card(run.folder, run.config, step)},
+            more_tensors=recorded.tensors,
+        )
+
+    run.devices.on_main(save)
 
 
 class _Upcoming:

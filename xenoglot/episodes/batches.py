@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from xenoglot.batches import WHOLE, Batch, BatchSource, Part
 from xenoglot.episodes.base import Episode, LanguageEpisode
+from xenoglot.language_rows import LanguageRows
 from xenoglot.rng import derive, generator
 
 __all__ = ["Branches", "EpisodeBatch", "HybridBatches", "Task", "TaskSource"]
@@ -145,6 +146,10 @@ class HybridBatches:
         first = self._number(step) * self._tasks_per_step
         last = f" to {first + self._tasks_per_step - 1}" if self._tasks_per_step > 1 else ""
         return f"tasks {first}{last}, the first of which is {self._tasks(first).identity}"
+
+    def languages(self, step: int) -> LanguageRows | None:
+        """Return which rows of which languages a step reads; None if it reads tasks, or something else."""
+        return None if self._branches.is_meta(step) else self._tokens.languages(self._number(step))
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what the rows, the tasks and the branches are a function of."""
