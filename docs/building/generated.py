@@ -34,7 +34,66 @@ HELP_COLUMNS = "100"
 
 def with_generated_parts(markdown: str) -> str:
     """Replace the blocks of a page that stand for what the code says."""
-    return BLOCK.sub(lambda found:
+    generators = {"options": options_table, "command": help_of}
+    return BLOCK.sub(lambda found: generators[found[1]](found[2].strip()), markdown)
 
 
-_GENERATORS = {"options": options_table, "command": help_of}
+def options_table(name: str) -> str:
+    """Return the options of what ``name`` stands for, as Markdown.
+
+    Raises:
+        KeyError: If it stands for nothing.
+    """
+    kind, _, rest = name.partition(".")
+    if kind == "config":
+        sections = dict(_sections("", RunConfig))
+        if rest:
+            return _table(sections[rest], prefix=f"{rest}.")
+        return "\n\n".join(
+            f"## `{path}`\n\n{_summary(section)}\n\n{_table(section, prefix=f'{path}.')}"
+            for path, section in sections.items()
+            if options_of(section)
+        )
+    members = {"languages": languages.registry.members, "predictors": predictors.registry.members}[kind]()
+    return _table(members[rest], prefix="")
+
+
+def help_of(command: str) -> str:
+    """Return what a command prints when it is asked for help, as a Markdown block."""
+    printed = io.StringIO()
+    width = mock.patch.dict(os.environ, {"COLUMNS": HELP_COLUMNS})
+    with width, contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+        main([*command.split()[1:], "--help"])
+    return f"```text\n{printed.getvalue().rstrip()}\n```"
+
+
+def _sections(prefix: str, section: type) -> Iterator[tuple[str, type]]:
+    for name, hint in typing.get_type_hints(section).items():
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            yield f"{prefix}{name}", hint
+            yield from _sections(f"{prefix}{name}.", hint)
+
+
+def _summary(section: type) -> str:
+    return (section.__doc__ or "").partition("\n")[0]
+
+
+def _table(owner: type, *, prefix: str) -> str:
+    declared = options_of(owner)
+    if not declared:
+        return "*It has no options.*"
+    rows = [_row(option, prefix) for option in declared]
+    return "\n".join(["| option | default | allowed | meaning |", "|---|---|---|---|", *rows])
+
+
+def _row(option: Option, prefix: str) -> str:
+    names = ", ".join(f"`{name}`" for name in (f"{prefix}{option.name}", *option.flags))
+    unit = f" ({option.unit})" if option.unit else ""
+    cells = (names, _default(option.default), option.allowed, f"{option.doc}{unit}")
+    return "| " + " | ".join(cell.replace("|", r"\|").replace("*", r"\*") for cell in cells) + " |"
+
+
+def _default(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(f"`{member}`" for member in value) or "none"
+    return f"`{str(value).lower()}`" if value is None or isinstance(value, bool) else f"`{value}`"
