@@ -14,9 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from xenoglot.errors import DataError
 from xenoglot.files import reason_of, write_whole
 
-__all__ = ["MANIFEST_FILE", "Inspection", "damage_of_file", "inspect_folder", "write_manifest"]
+__all__ = [
+    "MANIFEST_FILE",
+    "Inspection",
+    "damage_of_file",
+    "inspect_folder",
+    "known_files",
+    "write_manifest",
+    "write_manifest_of_part",
+]
 
 MANIFEST_FILE = "manifest.json"
 FORMAT_VERSION = 1
@@ -64,6 +73,40 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
         files[path] = {"bytes": n_bytes, "sha256": digest}
     content = {**facts, "files": files, "format_version": FORMAT_VERSION}
     write_whole(folder / MANIFEST_FILE, _spelled(content))
+
+
+def write_manifest_of_part(folder: Path, whole: Path) -> None:
+    """Write the manifest of a folder that has some files of another one, as the other's manifest tells them.
+
+    Nothing is read anew: a file that was torn before it was taken over is torn here too, and shows.
+
+    Args:
+        folder: Whose manifest is written.
+        whole: The folder whose files these are.
+
+    Raises:
+        DataError: If the other's manifest cannot be read.
+        OutputError: If this one cannot be written.
+    """
+    content = known_files(whole)
+    there = set(_files_of(folder))
+    files = {path: facts for path, facts in content["files"].items() if path in there}
+    write_whole(folder / MANIFEST_FILE, _spelled({**content, "files": files}))
+
+
+def known_files(folder: Path) -> dict[str, Any]:
+    """Return what a folder's manifest says, its `files` by path among it.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        content = _parsed((folder / MANIFEST_FILE).read_bytes())
+    except OSError as error:
+        raise DataError(f"{folder / MANIFEST_FILE}: it cannot be read: {reason_of(error)}.") from error
+    if content is None:
+        raise DataError(f"{folder / MANIFEST_FILE}: it is torn or changed: it does not have its own SHA-256.")
+    return content
 
 
 def inspect_folder(folder: Path, keep: Collection[str] = (), *, only: Collection[str] | None = None) -> Inspection:

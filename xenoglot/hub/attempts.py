@@ -15,6 +15,7 @@ from xenoglot.hub import uploading
 
 __all__ = ["Attempts", "Failure", "Pushed"]
 
+STOPPED = "it was stopped before it was done"
 SURROUNDINGS = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONWARNINGS": "ignore"}
 
 
@@ -62,7 +63,7 @@ class Attempts:
         except OSError as error:
             return Failure(reason=f"no process can be started: {error.strerror}")
         if process is None:
-            return Failure(reason="it was stopped")
+            return Failure(reason=STOPPED)
         is_late = threading.Event()
 
         def end() -> None:
@@ -80,7 +81,7 @@ class Attempts:
         if answer is None and is_late.is_set():
             return Failure(reason=f"no end after {limit_seconds:,.0f} seconds")
         if answer is None:
-            return Failure(reason="it was stopped" if self._is_stopped else "the process that sends it died")
+            return Failure(reason=STOPPED if self._is_stopped else "the process that sends it died")
         if "commit" in answer:
             return Pushed(commit=answer["commit"])
         return Failure(reason=uploading.redacted(answer["reason"]), is_final=answer["is_final"])

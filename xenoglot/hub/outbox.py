@@ -11,26 +11,28 @@ by `hold_the_rest`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xenoglot.checkpoint_folders import checkpoint_folder, damage_of, saved_steps, step_of
+from xenoglot.checkpoint_folders import checkpoint_folder, damage_of, saved_steps, set_aside, step_of
 from xenoglot.errors import OutputError
 from xenoglot.files import reason_of, write_whole
 from xenoglot.folders import remove_folder, staged_folder
-from xenoglot.manifest import MANIFEST_FILE
+from xenoglot.manifest import known_files, write_manifest_of_part
 
 __all__ = ["LEDGER", "UNPUSHED", "Held", "Outbox", "held_steps", "revision_of"]
 
 UNPUSHED = "unpushed"
 LEDGER = "hub.json"
-TRAINING_STATE = "state"
+UNTRIED: Mapping[str, Any] = {"attempts": 0, "reason": "it was not tried yet"}
+TRAINING_STATE = "state/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +79,17 @@ class Outbox:
 
         Raises:
             OutputError: If it cannot be kept; nothing half-kept is left.
+            DataError: If the checkpoint's manifest cannot be read.
         """
         checkpoint = checkpoint_folder(self.run_folder, step)
         with self._lock:
             with staged_folder(self._place(step), replace=True) as folder:
-                for path in self._sent(checkpoint):
-                    place = folder / path.relative_to(checkpoint)
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    _link(path, place)
-            self._ledger.unpushed.setdefault(str(step), {"attempts": 0, "reason": "it was not tried yet"})
+                for path in known_files(checkpoint)["files"]:
+                    if self._with_state or not path.startswith(TRAINING_STATE):
+                        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                        _link(checkpoint / path, folder / path)
+                write_manifest_of_part(folder, checkpoint)
+            self._ledger.unpushed.setdefault(str(step), dict(UNTRIED))
             self._write()
 
     def hold_the_rest(self) -> list[int]:
@@ -96,10 +100,8 @@ class Outbox:
         for step in steps:
             self.hold(step)
         with self._lock:
-            self._ledger.unpushed = {
-                str(step): self._ledger.unpushed.get(str(step), {"attempts": 0, "reason": "it was not tried yet"})
-                for step in held_steps(self.run_folder)
-            }
+            held = {str(step) for step in held_steps(self.run_folder)}
+            self._ledger.unpushed = {step: self._ledger.unpushed.get(step, dict(UNTRIED)) for step in held}
             self._write()
         return steps
 
@@ -116,10 +118,8 @@ class Outbox:
         """Return the steps that are to be pushed, each with the reason why it was not yet."""
         with self._lock:
             reasons = self._ledger.unpushed
-            return {
-                step: str(reasons.get(str(step), {}).get("reason", "it was not tried yet"))
-                for step in held_steps(self.run_folder)
-            }
+            held = held_steps(self.run_folder)
+            return {step: str(reasons.get(str(step), UNTRIED)["reason"]) for step in held}
 
     def pushed_steps(self) -> list[int]:
         """Return the steps that were pushed, in order."""
@@ -136,13 +136,23 @@ class Outbox:
             self._write()
             if is_same:
                 remove_folder(held.folder)
+                with contextlib.suppress(OSError):  # others are held
+                    held.folder.parent.rmdir()
 
     def note_failed(self, held: Held, reason: str) -> None:
         """Write down why an attempt failed."""
         with self._lock:
-            entry = self._ledger.unpushed.setdefault(str(held.step), {"attempts": 0})
-            entry |= {"attempts": int(entry["attempts"]) + 1, "reason": reason}
+            entry = self._ledger.unpushed.setdefault(str(held.step), dict(UNTRIED))
+            entry |= {"attempts": entry["attempts"] + 1, "reason": reason}
             self._write()
+
+    def set_aside_if_damaged(self, held: Held) -> str | None:
+        """Compare what is held with its manifest; damaged, it is sent to nobody, and the reason is returned."""
+        damage = damage_of(held.folder)
+        if not damage:
+            return None
+        place = set_aside(held.folder)
+        return f"what is held of it is damaged: {'; '.join(damage)}; it is set aside as {place}"
 
     def note_reason(self, reason: str) -> None:
         """Write down why nothing can be tried at all."""
@@ -153,13 +163,6 @@ class Outbox:
 
     def _place(self, step: int) -> Path:
         return self.run_folder / UNPUSHED / f"step_{step}"
-
-    def _sent(self, checkpoint: Path) -> Iterator[Path]:
-        """Yield the files of a checkpoint that are sent: without its state it is not what its manifest proves."""
-        left_out = () if self._with_state else (TRAINING_STATE, MANIFEST_FILE)
-        for path in sorted(checkpoint.rglob("*")):
-            if path.is_file() and path.relative_to(checkpoint).parts[0] not in left_out:
-                yield path
 
     def _write(self) -> None:
         in_order = {

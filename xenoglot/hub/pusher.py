@@ -24,6 +24,9 @@ from xenoglot.hub.sending import NO_TOKEN, Patience, has_token, send
 
 __all__ = ["Pusher", "require_hub"]
 
+LAST_ATTEMPTS = 3
+"""After so many failures in a row nothing more is tried when the run is at its end."""
+
 
 def require_hub(config: CheckpointingConfig) -> None:
     """Check, before anything else is done, that what pushes is installed, if it is asked for.
@@ -53,7 +56,7 @@ class Pusher:
         self._attempts = Attempts()
         self._changed = threading.Condition()
         self._n_saved = 0
-        self._is_ending = self._has_given_up = False
+        self._is_ending = self._is_stopped = self._has_given_up = False
         self._thread = threading.Thread(target=self._run, name="xenoglot-hub", daemon=True)
 
     def take(self, step: int) -> None:
@@ -81,17 +84,26 @@ class Pusher:
     ) -> None:
         if self._thread.ident is None:
             return  # it did not begin
-        with self._changed:
-            self._is_ending = True
-            self._changed.notify_all()
         try:
             if kind is None:
-                self._thread.join(self._config.wait_seconds)
+                self._end()
         finally:
-            self._attempts.stop()
+            self._stop()
             self._thread.join()
             with self._surviving("what was not pushed is not listed"):
                 self._list_the_rest()
+
+    def _end(self) -> None:
+        with self._changed:
+            self._is_ending = True
+            self._changed.notify_all()
+        self._thread.join(self._config.wait_seconds)
+
+    def _stop(self) -> None:
+        with self._changed:
+            self._is_ending = self._is_stopped = True
+            self._changed.notify_all()
+        self._attempts.stop()
 
     def _run(self) -> None:
         with self._surviving("pushing stopped"):
@@ -99,7 +111,7 @@ class Pusher:
 
     def _push_until_the_end(self) -> None:
         n_failures = 0
-        while True:
+        while not self._is_stopped:
             seen = self._n_saved
             held = None if self._has_given_up else self._outbox.next()
             if held is None:
@@ -110,9 +122,9 @@ class Pusher:
             if isinstance(result, Pushed):
                 n_failures = 0
                 continue
-            if self._is_ending:
-                return
             n_failures += 1
+            if self._is_ending and n_failures >= LAST_ATTEMPTS:
+                return
             self._has_given_up = result.is_final
             self._tell(held, result, n_failures)
             if not result.is_final:
@@ -125,10 +137,14 @@ class Pusher:
             return self._n_saved > seen
 
     def _pause(self, seconds: float) -> None:
+        """Wait, but no longer than until the run begins to end: then comes the last chance."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_ending, timeout=seconds)
+            was_ending = self._is_ending
+            self._changed.wait_for(lambda: self._is_stopped or self._is_ending > was_ending, timeout=seconds)
 
     def _tell(self, held: Held, failure: Failure, n_failures: int) -> None:
+        if self._is_ending:
+            return  # what is left is listed
         if failure.is_final:
             self._warn(f"it refuses step {held.step} ({failure.reason}). Training goes on; nothing more is sent.")
         elif n_failures == 1:

@@ -69,6 +69,10 @@ def send(
     Raises:
         OutputError: If that cannot be written.
     """
+    damage = outbox.set_aside_if_damaged(held)
+    if damage is not None:
+        outbox.note_failed(held, damage)
+        return Failure(reason=damage)
     is_newest = held.step >= max([*outbox.unpushed(), *outbox.pushed_steps()])
     request = {
         "folder": str(held.folder),
@@ -92,7 +96,7 @@ def push_all(
     patience: Patience,
     tell: Callable[[Held, Pushed | Failure, float], None],
 ) -> bool:
-    """Push everything that is held, and say whether nothing is left; the first that cannot be pushed ends it.
+    """Push everything that is held, and say whether all went well; the first that cannot be pushed ends it.
 
     Args:
         outbox: What is held.

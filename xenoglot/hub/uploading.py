@@ -20,6 +20,7 @@ __all__ = ["describe", "is_final", "redacted", "upload"]
 SILENCE_SECONDS = 60.0
 """How long a connection may be silent before it counts as broken."""
 LONGEST_REASON = 300
+MANIFEST = "manifest.json"
 PASSING_STATUSES = (408, 409, 412, 423, 425, 429)
 """Refusals by HTTP status that may be over at the next attempt: time-outs, conflicts, limits of rate."""
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -49,7 +50,8 @@ def upload(folder: str, repo_id: str, revision: str, *, private: bool, is_newest
         repo_id: The repository, which is made if it is not there.
         revision: The branch, which is made if it is not there.
         private: Whether a repository that is made is private.
-        is_newest: Whether the model itself goes to the branch main too.
+        is_newest: Whether the model goes to the branch main too, from which later branches begin: so without what
+            belongs to one checkpoint alone, its folders and the manifest of it all.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, utils
 
@@ -67,7 +69,7 @@ def upload(folder: str, repo_id: str, revision: str, *, private: bool, is_newest
 
     oid = commit(revision, names)
     if is_newest:
-        commit("main", [name for name in names if "/" not in name])
+        commit("main", [name for name in names if "/" not in name and name != MANIFEST])
     return oid
 
 
