@@ -3,7 +3,7 @@
 ```python
 opened = open_model("runs/first")                   # a run, one of its checkpoints, or any Llama folder
 tasks = own_sentences(opened, "book.txt", n_way=5, k_shot=4, q_query=4)
-rows = measured(opened, tasks)                      # of each way of adapting, after 0, 1, 2, 5, ... steps
+curves = measured_curves(opened, tasks)             # of each way of adapting, after 0, 1, 2, 5, ... steps
 ```
 """
 
@@ -19,11 +19,12 @@ from typing import Any
 import torch
 
 from xenoglot import languages
-from xenoglot.adaptation import AdaptationConfig, ClassifierHeadConfig, MetaLearner
+from xenoglot.adaptation import MetaLearner
 from xenoglot.checkpoint import Checkpoint
 from xenoglot.checkpoint_folders import checkpoint_folder, damage_of, saved_steps, step_of
 from xenoglot.config import RunConfig, resolve
 from xenoglot.config.files import read_layer
+from xenoglot.corpus.id_words import are_id_words
 from xenoglot.corpus.subwords import load_tokenizer
 from xenoglot.corpus.tokenizer import Tokenizer
 from xenoglot.decoder import Decoder
@@ -31,19 +32,15 @@ from xenoglot.episodes import EpisodeSource
 from xenoglot.episodes.labelled import LabelledTasks
 from xenoglot.episodes.smlmt import SMLMT
 from xenoglot.errors import DataError
-from xenoglot.evaluations.base import Row
-from xenoglot.evaluations.few_shot import Features, FewShot, curve_rows
 from xenoglot.languages import Family
 from xenoglot.learner import OBJECTIVE
+from xenoglot.model_folders import model_folder
+from xenoglot.model_folders.places import hub_name
 
-__all__ = ["OpenedModel", "family_of", "labelled_examples", "measured", "open_model", "own_sentences"]
+__all__ = ["OpenedModel", "family_of", "labelled_examples", "open_model", "own_sentences"]
 
-RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
-"""Of which the one that suits a way of adapting best is chosen, on tasks that are not measured."""
-ALL_WEIGHTS_RATES = (0.003, 0.01, 0.03)
 HELD_OUT_SHARE = 1 / 3
 """Of one's own input, a third each is for rates to be chosen on, and to be measured on."""
-CONTROL = "permuted support labels"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +49,7 @@ class OpenedModel:
 
     Attributes:
         name: What to call it: the run's and the step's name, or the folder's.
+        folder: Where it was found.
         decoder: The model.
         tokenizer: None for a model of bare ids.
         config: The run's configuration; None where there is no run.
@@ -59,6 +57,7 @@ class OpenedModel:
     """
 
     name: str
+    folder: Path
     decoder: Decoder
     tokenizer: Tokenizer | None
     config: RunConfig | None
@@ -66,13 +65,13 @@ class OpenedModel:
 
 
 def open_model(path: str | Path) -> OpenedModel:
-    """Open a run's newest whole checkpoint, one checkpoint, or any folder of a Llama model.
+    """Open a run's newest whole checkpoint, one checkpoint, or any model that `Decoder.from_pretrained` opens.
 
     Raises:
         DataError: If there is no such thing there, or it is damaged.
     """
     given = Path(path)
-    folder = _newest(given) if (given / "config.yaml").is_file() else given
+    folder = _newest(given) if (given / "config.yaml").is_file() else model_folder(path)
     if not (folder / "config.json").is_file():
         raise DataError(f"{given}: got no model; allowed: a run, one of its checkpoints, or a Llama model's folder.")
     step = step_of(folder)
@@ -80,9 +79,10 @@ def open_model(path: str | Path) -> OpenedModel:
     config = resolve(read_layer(run / "config.yaml")) if step is not None and (run / "config.yaml").is_file() else None
     decoder = Decoder.from_pretrained(folder).eval()
     return OpenedModel(
-        name=folder.name if config is None else f"{run.name}, step {step:,}",
+        name=_name_of(given, folder) if config is None else f"{run.name}, step {step:,}",
+        folder=folder,
         decoder=decoder,
-        tokenizer=load_tokenizer(str(folder)) if (folder / "tokenizer.json").is_file() else None,
+        tokenizer=_tokenizer_in(folder),
         config=config,
         learner=None if config is None else _learner(config, decoder, folder),
     )
@@ -94,19 +94,20 @@ def own_sentences(model: OpenedModel, path: str | Path, **sizes: Any) -> Episode
     Args:
         model: Whose tokenizer encodes them.
         path: As in `SMLMT.from_sentences`.
-        sizes: ``n_way``, ``k_shot``, ``q_query``, and other arguments of `SMLMT.from_sentences`.
+        sizes: ``n_way``, ``k_shot``, ``q_query``, and other arguments of `SMLMT.from_sentences`; sentences are as long
+            as the model can read, unless ``max_length`` says less.
 
     Raises:
         DataError: If the model has no tokenizer, or the sentences cannot be read or are too few.
     """
-    tokenizer, longest = _tokenizer(model), model.decoder.config.max_seq_len
-    return SMLMT.from_sentences(path, tokenizer, max_length=longest, held_out_share=HELD_OUT_SHARE, **sizes)
+    options = {"max_length": model.decoder.config.max_seq_len, "held_out_share": HELD_OUT_SHARE} | sizes
+    return SMLMT.from_sentences(path, _tokenizer(model), **options)
 
 
 def labelled_examples(model: OpenedModel, path: str | Path, **sizes: Any) -> EpisodeSource:
     """Make tasks of one's own labelled examples; as `own_sentences`, with the arguments of `LabelledTasks`."""
-    tokenizer, longest = _tokenizer(model), model.decoder.config.max_seq_len
-    return LabelledTasks.from_file(path, tokenizer, max_length=longest, held_out_share=HELD_OUT_SHARE, **sizes)
+    options = {"max_length": model.decoder.config.max_seq_len, "held_out_share": HELD_OUT_SHARE} | sizes
+    return LabelledTasks.from_file(path, _tokenizer(model), **options)
 
 
 def family_of(model: OpenedModel, name: str, options: Mapping[str, Any] = MappingProxyType({})) -> Family:
@@ -132,52 +133,6 @@ def family_of(model: OpenedModel, name: str, options: Mapping[str, Any] = Mappin
     return family
 
 
-def measured(
-    model: OpenedModel, tasks: EpisodeSource, *, n_episodes: int = 600, seed: int = 0, with_all_weights: bool = False
-) -> list[Row]:
-    """Adapt a model to held-out tasks in several ways: its own, heads on its features, and heads on an untrained twin.
-
-    Args:
-        model: What adapts.
-        tasks: Whose "test" tasks are measured, and whose "validation" tasks rates are chosen on.
-        n_episodes: How many tasks.
-        seed: What heads are drawn from.
-        with_all_weights: Whether all weights are fine-tuned too, which takes a hundred times as long.
-
-    Returns:
-        Rows with slices "method" and "adaptation_steps", and "control" where labels were permuted.
-    """
-    ways = _ways(model.decoder)
-    evaluation = FewShot(tasks=tasks, learners=ways, n_episodes=n_episodes)
-    ways["linear head"] = evaluation.tuned(model.decoder, ways["linear head"], seed, RATES)
-    if model.learner is not None:
-        ways = {"as it was trained": model.learner} | ways
-    if with_all_weights:
-        learner = _way(model.decoder, "linear", adapts="all")
-        ways["all weights"] = evaluation.tuned(model.decoder, learner, seed, ALL_WEIGHTS_RATES, n_episodes=10)
-    rows, features = list[Row](), Features()
-    for name, learner in ways.items():
-        rows += curve_rows([evaluation.measure(model.decoder, learner, seed, features)], {"method": name})
-    permuted = dataclasses.replace(evaluation, n_steps=evaluation.n_steps[-1:])
-    control = permuted.measure(model.decoder, ways["linear head"], seed, features, are_labels_permuted=True)
-    untrained = Decoder(model.decoder.config).eval()
-    ridge = evaluation.measure(untrained, _way(untrained, "ridge"), seed)
-    return [
-        *rows,
-        *curve_rows([ridge], {"method": "ridge head, untrained model"}),
-        *curve_rows([control], {"method": "linear head", "control": CONTROL}),
-    ]
-
-
-def _ways(decoder: Decoder) -> dict[str, MetaLearner]:
-    return {f"{kind} head": _way(decoder, kind) for kind in ("linear", "ridge", "prototype")}
-
-
-def _way(decoder: Decoder, kind: str, **options: Any) -> MetaLearner:
-    head = ClassifierHeadConfig(kind=kind, init_method="zero")
-    return MetaLearner(AdaptationConfig(order="first", **options), head, decoder)
-
-
 def _tokenizer(model: OpenedModel) -> Tokenizer:
     if model.tokenizer is None:
         raise DataError(
@@ -185,6 +140,18 @@ def _tokenizer(model: OpenedModel) -> Tokenizer:
             "For languages: --language FAMILY."
         )
     return model.tokenizer
+
+
+def _tokenizer_in(folder: Path) -> Tokenizer | None:
+    """Load a folder's tokenizer; a model of bare ids has one for other programs, which reads no text."""
+    path = folder / "tokenizer.json"
+    return load_tokenizer(str(folder)) if path.is_file() and not are_id_words(path.read_bytes()) else None
+
+
+def _name_of(given: Path, folder: Path) -> str:
+    """Return what to call a model that is no run's: in the Hub's cache, folders are named after revisions."""
+    name = hub_name(given)
+    return folder.name if name is None else name[0].rpartition("/")[2]
 
 
 def _newest(run: Path) -> Path:

@@ -13,6 +13,7 @@ Shapes: B rows, T tokens, D = d_model, H query heads, K key-value heads, C = D /
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from pathlib import Path
 
@@ -29,7 +30,10 @@ from xenoglot.interchange import EMBEDDING, OUTPUT_MATRIX, model_folder, read_mo
 from xenoglot.key_values import KeyValueCache
 from xenoglot.rng import derive
 
-__all__ = ["Decoder"]
+__all__ = ["Decoder", "begin_from"]
+
+FREE_SIZES = ("max_seq_len", "from_pretrained", "attention")
+"""Sizes that a model need not share with the one whose weights it begins from: no weight depends on them."""
 
 
 class Backbone(nn.Module):
@@ -243,3 +247,22 @@ class Decoder(nn.Module):
                 weight.normal_(0.0, (2 * self.config.n_layers * weight.shape[1]) ** -0.5, generator=rng)
             elif weight.ndim == 2:
                 weight.normal_(0.0, weight.shape[1] ** -0.5, generator=rng)
+
+
+def begin_from(path_or_repo: str | Path, decoder: Decoder) -> None:
+    """Give a decoder the weights of a pretrained model, in place.
+
+    Args:
+        path_or_repo: As in `Decoder.from_pretrained`.
+        decoder: Of the same sizes; its rows may be longer or shorter, and it may be bidirectional.
+
+    Raises:
+        DataError: If there is no such model, or it is damaged.
+        OptionError: If a size is another one.
+    """
+    config, weights = read_model(model_folder(path_or_repo))
+    for field in dataclasses.fields(config):
+        wanted, stored = getattr(decoder.config, field.name), getattr(config, field.name)
+        if field.name not in FREE_SIZES and wanted != stored:
+            raise OptionError(f"model.{field.name}", wanted, f"{stored}, as in {path_or_repo}")
+    decoder.load_state_dict(weights)

@@ -29,9 +29,12 @@ def identity_of(config: RunConfig, batches: BatchSource) -> dict[str, Any]:
     adaptation = to_mapping(config.smlmt) if config.smlmt.enabled else None
     if adaptation:
         del adaptation["sentences"]  # where they are does not matter; what they are is among the data
+    model = to_mapping(config.model)
+    if model["from_pretrained"] is None:
+        del model["from_pretrained"]  # unknown to checkpoints from before there was the option
     return {
         "data": batches.fingerprint(),
-        "model": to_mapping(config.model),
+        "model": model,
         "smlmt": adaptation,
         "training": {
             "seed": config.training.seed,

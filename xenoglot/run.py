@@ -20,9 +20,10 @@ import torch
 
 from xenoglot.adaptation import MetaLearner
 from xenoglot.checkpoint import Checkpoint, Checkpoints
+from xenoglot.checkpoint_folders import saved_steps
 from xenoglot.config import CheckpointingConfig, RunConfig, to_mapping, with_overrides
 from xenoglot.config.files import write_config
-from xenoglot.decoder import Decoder
+from xenoglot.decoder import Decoder, begin_from
 from xenoglot.devices import Devices
 from xenoglot.dynamics import Recorder
 from xenoglot.errors import OptionError, OutputError
@@ -151,6 +152,8 @@ def _saving(folder: Path, config: CheckpointingConfig) -> Iterator[Checkpoints]:
 def _assembled(config: RunConfig, folder: Path, devices: Devices, data: LearningData) -> Run:
     weights_rng = torch.Generator().manual_seed(derive(config.training.seed, "initial-weights"))
     model = Decoder(config.model, weights_rng)
+    if config.model.from_pretrained is not None and not saved_steps(folder):  # else they come from a checkpoint
+        begin_from(config.model.from_pretrained, model)
     learner = _learner(config, model)
     objective = Autoregressive() if learner is None else Hybrid(learner)
     return Run(

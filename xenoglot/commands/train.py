@@ -44,7 +44,7 @@ Examples:
   xenoglot train --resume runs/2026-11-22_10-00-00
 """
 STOPPED_BY_A_SIGNAL = 128
-DECIDING = ("data.text", "data.samples", "data.dataset.name", "languages.family", "model.size")
+DECIDING = ("data.text", "data.samples", "data.dataset.name", "languages.family", "model.size", "model.from_pretrained")
 """Options on which the defaults of others depend."""
 
 

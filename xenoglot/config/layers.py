@@ -20,7 +20,10 @@ from xenoglot.config.sections import (
     StageConfig,
     TrainingConfig,
 )
-from xenoglot.options import Option
+from xenoglot.corpus.id_words import are_id_words
+from xenoglot.errors import OptionError
+from xenoglot.model_folders import model_folder, read_sizes
+from xenoglot.options import Option, options_of
 
 __all__ = ["SIZE_OPTION", "default_config", "merged", "nested", "resolve", "with_overrides"]
 
@@ -40,6 +43,9 @@ SIZE_OPTION = Option(
 """Stands for several options at once, and is none itself: what is stored is what it stands for."""
 
 
+OWN_SIZES = {declared.name for declared in options_of(ModelConfig)} - {"from_pretrained"}
+
+
 def default_config(text: str | None = None) -> RunConfig:
     """Return the configuration of `xenoglot train`, or of `xenoglot train --text FILE`.
 
@@ -52,7 +58,8 @@ def default_config(text: str | None = None) -> RunConfig:
 def resolve(*layers: Mapping[str, Any]) -> RunConfig:
     """Make a configuration of layers, of which the later ones overrule the earlier; the defaults lie below them.
 
-    ``model.size`` names a row of `xenoglot.model_sizes`; sizes given beside it, or in a later layer, overrule it.
+    ``model.size`` names a row of `xenoglot.model_sizes`, and ``model.from_pretrained`` a model that has its own; sizes
+    given beside it, or in a later layer, overrule it.
 
     Args:
         layers: Nested plain values, sections by name. A layer that names a family overrules what earlier ones say of
@@ -69,7 +76,7 @@ def resolve(*layers: Mapping[str, Any]) -> RunConfig:
     said: dict[str, Any] = {}
     for layer in layers:
         said = _overlaid(said, _with_named_size(layer))
-    return from_mapping(_overlaid(_defaults_for(said), said))
+    return from_mapping(_overlaid(_defaults_for(said), _with_own_tokenizer(said)))
 
 
 def with_overrides(config: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
@@ -145,15 +152,29 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _with_named_size(layer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Replace ``model.size`` by the sizes that it is the name of."""
+    """Put sizes in the place of ``model.size``, which is their name, and beneath what a pretrained model is called."""
     model = dict(_section(layer, "model"))
-    if "size" not in model:
-        return layer
-    name = model.pop("size")
+    name, origin = model.pop("size", None), model.get("from_pretrained")
     SIZE_OPTION.check(name)
-    if name is None:
-        return {**layer, "model": model}
-    return {**layer, "model": {**model_sizes.get(name), **model}}
+    if name is not None and isinstance(origin, str):
+        raise OptionError("model.size", name, f"none beside model.from_pretrained, whose sizes are those of {origin}")
+    if name is not None:
+        return {**layer, "model": {**model_sizes.get(name), **model}}
+    if isinstance(origin, str) and not model.keys() >= OWN_SIZES:  # a run that goes on has them all
+        return {**layer, "model": {**read_sizes(model_folder(origin)), **model}}
+    return {**layer, "model": model} if model else layer
+
+
+def _with_own_tokenizer(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Let a pretrained model read text with its own tokenizer, unless another is named."""
+    origin, data = _section(said, "model").get("from_pretrained"), _section(said, "data")
+    is_text = data.get("text") is not None or _section(data, "dataset").get("name") is not None
+    if not (isinstance(origin, str) and is_text) or _section(data, "tokenizer").get("name") is not None:
+        return said
+    file = model_folder(origin) / "tokenizer.json"
+    if not file.is_file() or are_id_words(file.read_bytes()):
+        return said
+    return merged(said, {"data": {"tokenizer": {"name": str(file)}}})
 
 
 def _section(layer: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -51,6 +51,9 @@ class ModelConfig:
     attention: str = option(
         "causal", "whether a position gathers from those before it, or from all", choices=("causal", "bidirectional")
     )
+    from_pretrained: str | None = option(
+        None, "model that training begins from: a folder, or a name on the Hub; sizes that are not given are its own"
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
