@@ -7,7 +7,7 @@ def frobenius_norm(matrix_DE: Values) -> float:
 ```
 
 The decorator makes a `Measure`, under the function's name. What the function is given has been prepared: float64, in
-the right number of dimensions, not empty, every number finite, and the greatest of them between 1/2 and 1, so that no
+the right number of dimensions, not empty, every number finite, and the greatest of them between 1 and 2, so that no
 square overflows. It is left with the mathematics. To add a measure, put a file with such a function into
 ``xenoglot/measures/``, or anywhere on the path (``my_module:my_measure``).
 
@@ -121,7 +121,7 @@ class Measure:
                 return math.nan
             value = value * math.prod(scales) if self._scales else value
         least, greatest = self.range
-        return value if math.isnan(value) else min(max(value, least), greatest)  # beyond them it is rounding
+        return value if math.isnan(value) else float(min(max(value, least), greatest))  # beyond them it is rounding
 
     def _arrays(self, given: tuple[Given, ...]) -> list[Values]:
         if self.of == "matrix" and len(given) == 1 and isinstance(given[0], Product):
@@ -201,8 +201,8 @@ def _to_array(name: str, given: Any) -> Values:
 
 
 def _scale(array: Values) -> float:
-    """Return the power of two just above the greatest entry: dividing by it is exact."""
-    return math.ldexp(1.0, math.frexp(float(np.abs(array).max()))[1])
+    """Return the greatest power of two up to the greatest entry: dividing by it is exact."""
+    return math.ldexp(1.0, math.frexp(float(np.abs(array).max()))[1] - 1)
 
 
 def _singular_values(first_DE: Values, *second: Values) -> Values:

@@ -18,8 +18,8 @@ def cka(first_ND: Values, second_NE: Values) -> float:
     with columns of mean 0: 1 if one is the other turned, mirrored, moved or made larger; 0 if no direction of one is
     correlated with any of the other. Directions of large variance count most. It is the same either way round.
 
-    It is biased upwards: for independent representations it is about sqrt(D E) / N where N is large, and goes to 1 as N
-    falls below D and E. Use `cka_debiased` unless N is much larger than both.
+    It is biased upwards: of independent normal numbers it is about sqrt(D E / ((N + D)(N + E))), a half for as many
+    examples as numbers, and goes to 1 as there are fewer. Use `cka_debiased` unless N is much larger than D and E.
 
     nan if a representation is the same for all examples, as it is for N = 1.
 

@@ -23,7 +23,8 @@ def cka_debiased(first_ND: Values, second_NE: Values) -> float:
     (`xenoglot.measures.similarity` has HSIC_1.) As `cka`, but about 0 for independent representations, whatever N and D
     are: it can be a little below 0. Each HSIC_1 is unbiased, their ratio only nearly so.
 
-    nan for fewer than 4 examples, and if all examples are equally far from each other.
+    nan for fewer than 4 examples, and if the distances tell no pair from another: all examples are equally far from
+    each other, or all but one are the same.
 
     Sources: Song et al. 2012, Feature selection via dependence maximization; Kornblith et al. 2019, arXiv 1905.00414;
     Nguyen et al. 2021, arXiv 2010.15327, section 3. pico-analyze has the formula, but does not use it.

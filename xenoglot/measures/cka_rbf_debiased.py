@@ -22,8 +22,8 @@ def cka_rbf_debiased(first_ND: Values, second_NE: Values) -> float:
 
     (`xenoglot.measures.similarity` has HSIC_1.)
 
-    nan for fewer than 4 examples, if more than half of the pairs are at no distance, and if all examples are equally
-    far from each other.
+    nan for fewer than 4 examples, if more than half of the pairs are at no distance, and if the distances tell no pair
+    from another, as when all examples are equally far from each other.
 
     Sources: Song et al. 2012, Feature selection via dependence maximization; Kornblith et al. 2019, arXiv 1905.00414.
 

@@ -84,8 +84,8 @@ def median_gram(values_ND: Values) -> Values:
     squares_N = np.diag(products_NN)
     squared_NN = np.maximum(squares_N[:, None] + squares_N - 2 * products_NN, 0)
     squared_NN[squared_NN <= len(values_ND) * EPSILON * squares_N.max()] = 0
-    apart = squared_NN[~np.eye(len(values_ND), dtype=bool)]
-    gram_NN = np.exp(squared_NN / (-2 * np.median(apart)))
+    distances = np.sqrt(squared_NN[~np.eye(len(values_ND), dtype=bool)])
+    gram_NN = np.exp(squared_NN / (-2 * np.median(distances) ** 2))
     means_N = gram_NN.mean(axis=0)
     centred_NN: Values = gram_NN - means_N - means_N[:, None] + means_N.mean()
     return centred_NN
