@@ -180,8 +180,9 @@ class Recorder:
         self._config, self._model, self._training = config, model, training
         self._device, self._objective, self._n_parts = device, objective, n_parts
         self._batches, self._validation = batches, validation
+        self._reader = _Reader(model, device)
         try:
-            self._layers = matching_layers(_without_weights(model), config.layer_suffixes)
+            self._layers = matching_layers(self._reader.decoder, config.layer_suffixes)
         except OptionError as error:
             raise error.at("checkpointing.learning_dynamics.") from error
 
@@ -197,13 +198,14 @@ class Recorder:
             weights: The model's state dict, whole.
             remembered: What the optimizers remember, under ``parameter name:what``.
         """
-        model = _decoder(self._model, weights, self._device)
-        validation_tensors, validation_facts = self._of_rows(model, self._validation)
-        train_tensors, train_facts = self._of_step(model, step)
+        with self._reader.reading(weights) as model:
+            validation_tensors, validation_facts = self._of_rows(model, self._validation)
+            train_tensors, train_facts = self._of_step(model, step)
+            own_weights = {f"weights/{layer}": _weight(model, layer).detach() for layer in self._layers}
         tensors = {
             VALIDATION: validation_tensors,
             TRAIN: train_tensors,
-            WEIGHTS: {f"weights/{layer}": _weight(model, layer).detach() for layer in self._layers},
+            WEIGHTS: own_weights,
             OPTIMIZER: self._of_optimizer(remembered),
         }
         facts = {
@@ -229,12 +231,13 @@ class Recorder:
         return self._of_tasks(model, step, identity)
 
     def _of_rows(self, model: Decoder, rows: DynamicsRows) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        n_rows, length = rows.batch.inputs_BT.shape
         taken = dynamics_of(
             model,
             self._layers,
             rows.batch,
             sequence_idx=self._config.sequence_idx,
-            rows_at_once=self._config.batch_size,
+            rows_at_once=self._config.batch_size * max(1, self._model.max_seq_len // length),  # as many tokens as ever
             with_attention=self._config.attention_patterns,
         )
         tensors = {
@@ -244,7 +247,6 @@ class Recorder:
             "batch/inputs": rows.batch.inputs_BT.int(),
             "batch/targets": rows.batch.targets_BT.int(),
         }
-        n_rows, length = rows.batch.inputs_BT.shape
         facts = {"kind": "rows", "n_rows": n_rows, "length": length, "n_tokens": rows.batch.n_tokens}
         facts |= {"loss_nats": taken.loss_nats, **rows.facts}
         if rows.floor_nats_BT is not None:
@@ -285,21 +287,31 @@ class Recorder:
         }
 
 
-def _without_weights(config: ModelConfig) -> Decoder:
-    """Make a decoder that takes no memory."""
-    with torch.device("meta"):
-        return Decoder(config)
+class _Reader:
+    """A decoder of its own that reads a run's weights in float32; between two times it has none.
 
+    Weights are copied only if they are in other numbers, or elsewhere.
+    """
 
-def _decoder(config: ModelConfig, weights: Mapping[str, Tensor], device: torch.device) -> Decoder:
-    """Make a decoder of its own of a run's weights, in float32, which are copied only if they are in other numbers."""
-    decoder = _without_weights(config)
-    own = {name: nn.Parameter(weight.detach().to(device, torch.float32)) for name, weight in weights.items()}
-    decoder.load_state_dict(own, assign=True)
-    if config.tie_word_embeddings:
-        decoder.lm_head.weight = decoder.model.embed_tokens.weight
-    decoder.model.rotate = RotaryPositions(config).to(device)
-    return decoder
+    def __init__(self, config: ModelConfig, device: torch.device) -> None:
+        self._config, self._device = config, device
+        with torch.device("meta"):
+            self.decoder = Decoder(config)
+        self.decoder.model.rotate = RotaryPositions(config).to(device)
+        self._nothing = {name: weight.detach() for name, weight in self.decoder.state_dict().items()}
+
+    @contextlib.contextmanager
+    def reading(self, weights: Mapping[str, Tensor]) -> Iterator[Decoder]:
+        self._take({name: weight.detach().to(self._device, torch.float32) for name, weight in weights.items()})
+        try:
+            yield self.decoder
+        finally:
+            self._take(self._nothing)
+
+    def _take(self, weights: Mapping[str, Tensor]) -> None:
+        self.decoder.load_state_dict(dict(weights), assign=True)
+        if self._config.tie_word_embeddings:
+            self.decoder.lm_head.weight = self.decoder.model.embed_tokens.weight
 
 
 def _weight(model: Decoder, layer: str) -> Tensor:

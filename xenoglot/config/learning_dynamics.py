@@ -37,7 +37,7 @@ class LearningDynamicsConfig:
         -1, "position whose activations are kept, from the end if negative; all if none", unit="tokens"
     )
     batch_size: int = option(
-        32, "rows of the validation batch, and of any batch the most in memory at once", unit="rows", minimum=1
+        8, "rows of the validation batch, and of any batch the most in memory at once", unit="rows", minimum=1
     )
     eval_data: str | None = option(
         None,
