@@ -12,6 +12,7 @@ from xenoglot.evaluations.base import Row
 from xenoglot.evaluations.by_position import learning_row, rows_by_position
 from xenoglot.evaluations.in_context import HeldOutText
 from xenoglot.evaluations.measuring import losses_nats
+from xenoglot.options import option
 from xenoglot.samples import StoredSamples
 
 __all__ = ["HeldOutSamples"]
@@ -23,13 +24,18 @@ class HeldOutSamples(HeldOutText):
 
     Args:
         text: The samples.
-        epsilon_nats: How near to the floor counts as having learned the language; 0.1 unless given.
     """
 
     name: ClassVar[str] = "held-out-samples"
 
     text: StoredSamples
-    epsilon_nats: float = 0.1
+    epsilon_nats: float = option(
+        0.1,
+        "how near to the floor counts as having learned a language",
+        unit="nats a token",
+        minimum=0,
+        exclusive_minimum=True,
+    )
 
     def __call__(self, model: nn.Module, rng: np.random.Generator) -> list[Row]:
         """Return loss, floor, and excess = loss - floor for every position and part, then how fast it was learned."""

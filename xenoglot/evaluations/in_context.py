@@ -21,6 +21,7 @@ from xenoglot.evaluations.base import Evaluation, Row
 from xenoglot.evaluations.by_position import learning_row, rows_by_position
 from xenoglot.evaluations.measuring import losses_nats
 from xenoglot.languages.base import MASK, Batch, Family, Floats, Tokens
+from xenoglot.options import option
 from xenoglot.rng import MAX_SEED
 
 __all__ = ["FreshLanguages", "HeldOut", "HeldOutText"]
@@ -35,16 +36,21 @@ class FreshLanguages(Evaluation):
     Args:
         family: Whose languages.
         length: Tokens of a row.
-        n_languages: How many, one row each.
-        epsilon_nats: How near to the floor counts as having learned the language; 0.1 unless given.
     """
 
     name: ClassVar[str] = "fresh-languages"
+    aliases: ClassVar[tuple[str, ...]] = ("in-context",)
 
     family: Family
     length: int
-    n_languages: int
-    epsilon_nats: float = 0.1
+    n_languages: int = option(256, "fresh languages, one row each", unit="languages", minimum=2)
+    epsilon_nats: float = option(
+        0.1,
+        "how near to the floor counts as having learned a language",
+        unit="nats a token",
+        minimum=0,
+        exclusive_minimum=True,
+    )
 
     def __call__(self, model: nn.Module, rng: np.random.Generator) -> list[Row]:
         """Return loss, floor, and excess = loss - floor for every position and part, then how fast it was learned."""

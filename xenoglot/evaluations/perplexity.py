@@ -36,6 +36,7 @@ from xenoglot.errors import DataError, MissingExtraError
 from xenoglot.evaluations.base import Evaluation, Row
 from xenoglot.evaluations.measuring import NORMAL_95, losses_nats
 from xenoglot.languages.base import MASK, Floats, Tokens
+from xenoglot.options import option
 
 __all__ = ["Domain", "DomainPerplexity", "open_domains"]
 
@@ -77,19 +78,19 @@ class DomainPerplexity(Evaluation):
         tokenizer: Makes ids of text; None if the domains hold ids.
         n_tokens: How many ids the model has.
         length: Tokens of a window.
-        batch_size: Windows measured at once; 16 unless given.
 
     Raises:
         DataError: If there is text without a tokenizer.
     """
 
     name: ClassVar[str] = "domain-perplexity"
+    aliases: ClassVar[tuple[str, ...]] = ("perplexity",)
 
     domains: Sequence[Domain]
     tokenizer: Tokenizer | None
     n_tokens: int
     length: int
-    batch_size: int = 16
+    batch_size: int = option(16, "windows measured at once", unit="windows", minimum=1)
 
     def __post_init__(self) -> None:
         texts = [domain.name for domain in self.domains if not domain.corpus.holds_ids]
@@ -183,7 +184,8 @@ def open_domains(dataset_name: str, split: str = "val") -> list[Domain]:
 
     Args:
         dataset_name: A local folder with a file (``.txt``, ``.jsonl``, either compressed, or ``.parquet``) or a folder
-            of texts for each domain; or a dataset's name on the Hub, whose configurations are the domains.
+            of texts for each domain; or one such file, the only domain; or a dataset's name on the Hub, whose
+            configurations are the domains.
         split: Which part of a dataset of the Hub.
 
     Raises:
@@ -201,7 +203,8 @@ def open_domains(dataset_name: str, split: str = "val") -> list[Domain]:
     folder = Path(dataset_name)
     if not folder.exists():
         return [Domain(subset, HubDataset(dataset_name, subset, split)) for subset in _subsets(dataset_name)]
-    inner = sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+    is_folder = folder.is_dir()
+    inner = sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if is_folder else [folder]
     domains = [
         Domain(path.name.partition(".")[0], ParquetFiles(path) if path.suffix == ".parquet" else TextFiles(path))
         for path in inner
