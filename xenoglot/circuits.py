@@ -104,8 +104,9 @@ def ov_activations(values_NK: Tensor, output_weight_DH: Tensor, *, n_heads: int,
 
 
 def _head_size(value_width: int, output_width: int, n_heads: int, n_kv_heads: int) -> int:
-    head_size = output_width // n_heads
-    if n_heads % n_kv_heads or output_width != n_heads * head_size or value_width != n_kv_heads * head_size:
+    head_size = output_width // max(1, n_heads)
+    is_shared_evenly = n_kv_heads >= 1 and n_heads >= 1 and n_heads % n_kv_heads == 0
+    if not is_shared_evenly or (output_width, value_width) != (n_heads * head_size, n_kv_heads * head_size):
         raise DataError(
             f"OV circuits: got {value_width} numbers of values and {output_width} of outputs for {n_heads} heads that "
             f"share {n_kv_heads} heads of values; allowed: n_kv_heads * C and n_heads * C, for heads of C numbers."
