@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             self.send(refusal.status, refusal.content)
 
-    def send(self, status: int, content: dict[str, Any]) -> None:
+    def send(self, status: int, content: Any) -> None:
         raw = json.dumps(content).encode()
         with contextlib.suppress(OSError):
             self.send_response(status)
@@ -133,14 +133,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(raw)
 
-    def route(self, method: str, path: str, body: bytes) -> dict[str, Any]:
-        routes: dict[str, Callable[..., dict[str, Any]]] = {
+    def route(self, method: str, path: str, body: bytes) -> Any:
+        routes: dict[str, Callable[..., Any]] = {
             "POST /api/repos/create": self.create,
             "POST /api/validate-yaml": lambda content: {"errors": [], "warnings": []},
             "POST /api/models/([^/]+/[^/]+)/branch/(.+)": self.branch,
             "POST /api/models/([^/]+/[^/]+)/preupload/(.+)": self.preupload,
             "POST /api/models/([^/]+/[^/]+)/commit/(.+)": self.commit,
             "GET /api/models/([^/]+/[^/]+)/revision/(.+)": self.revision,
+            "GET /api/models/([^/]+/[^/]+)/tree/(.+)": self.tree,
             "POST /([^/]+/[^/]+)\\.git/info/lfs/objects/batch": self.batch,
             "POST /verify": self.verify,
             "PUT /object/(.+)": self.put,
@@ -222,7 +223,9 @@ class _Handler(BaseHTTPRequestHandler):
         files, lines = dict(self.files_of(repo_id, branch)), [json.loads(line) for line in body.splitlines()]
         for line in lines[1:]:
             value = line["value"]
-            if line["key"] == "file":
+            if line["key"] == "deletedFile":
+                del files[value["path"]]
+            elif line["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif line["key"] == "lfsFile" and value["oid"] in self.hub.objects:
                 files[value["path"]] = self.hub.objects[value["oid"]]
@@ -233,6 +236,13 @@ class _Handler(BaseHTTPRequestHandler):
         repository.commits.append((branch, lines[0]["value"]["summary"]))
         oid = commit_id(files)
         return {"commitUrl": f"{self.hub.url}/{repo_id}/commit/{oid}", "commitOid": oid, "success": True}
+
+    def tree(self, body: bytes, repo_id: str, branch: str) -> list[dict[str, Any]]:
+        files = self.files_of(repo_id, branch)
+        return [
+            {"type": "file", "path": path, "size": len(content), "oid": identity(content, is_large=False)}
+            for path, content in files.items()
+        ]
 
     def revision(self, body: bytes, repo_id: str, branch: str) -> dict[str, Any]:
         return {"id": repo_id, "sha": commit_id(self.files_of(repo_id, branch)), "siblings": [], "tags": []}

@@ -21,10 +21,12 @@ SILENCE_SECONDS = 60.0
 """How long a connection may be silent before it counts as broken."""
 LONGEST_REASON = 300
 MANIFEST = "manifest.json"
+OF_THE_HUB = (".gitattributes",)
+"""Files that every branch has; the rest of what it began with, main's, is not of this checkpoint."""
 PASSING_STATUSES = (408, 409, 412, 423, 425, 429)
 """Refusals by HTTP status that may be over at the next attempt: time-outs, conflicts, limits of rate."""
 TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-LIKE_A_TOKEN = re.compile(r"\bhf_\w{6,}|(?<=Bearer )\S+")
+LIKE_A_TOKEN = re.compile(r"hf_\w{6,}|(?<=Bearer )\S+")
 SIGNED_QUERY = re.compile(r"(?<=\w)\?[^\s'\")]+=[^\s'\")]+")
 
 
@@ -48,12 +50,12 @@ def upload(folder: str, repo_id: str, revision: str, *, private: bool, is_newest
     Args:
         folder: Everything in it is sent.
         repo_id: The repository, which is made if it is not there.
-        revision: The branch, which is made if it is not there.
+        revision: The branch, which is made if it is not there, and has nothing else afterwards.
         private: Whether a repository that is made is private.
-        is_newest: Whether the model goes to the branch main too, from which later branches begin: so without what
-            belongs to one checkpoint alone, its folders and the manifest of it all.
+        is_newest: Whether the model goes to the branch main too, without folders and without the manifest that counts
+            them; nothing is deleted there.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi, utils
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, utils
 
     session = utils.get_session()  # type: ignore[attr-defined, unused-ignore]
     session.timeout = SILENCE_SECONDS  # of clients before 1.0 it does nothing: there the attempt's limit must do
@@ -62,14 +64,18 @@ def upload(folder: str, repo_id: str, revision: str, *, private: bool, is_newest
     api.create_branch(repo_id, branch=revision, exist_ok=True)
     names = sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
 
-    def commit(branch: str, names: list[str]) -> str:
-        operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=f"{folder}/{name}") for name in names]
+    def commit(branch: str, names: list[str], deleted: set[str]) -> str:
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=f"{folder}/{name}") for name in names),
+            *(CommitOperationDelete(path_in_repo=name) for name in sorted(deleted)),
+        ]
         message = f"Checkpoint {revision}"
         return str(api.create_commit(repo_id, operations, commit_message=message, revision=branch).oid)
 
-    oid = commit(revision, names)
+    inherited = set(api.list_repo_files(repo_id, revision=revision)) - {*names, *OF_THE_HUB}
+    oid = commit(revision, names, inherited)
     if is_newest:
-        commit("main", [name for name in names if "/" not in name and name != MANIFEST])
+        commit("main", [name for name in names if "/" not in name and name != MANIFEST], set())
     return oid
 
 
