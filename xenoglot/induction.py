@@ -21,7 +21,7 @@ Shapes: B rows, T tokens, H query heads, D = d_model, C numbers per head, V ids.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xenoglot.blocks import Block
+from xenoglot.circuits import ov_circuits
 from xenoglot.decoder import Decoder
 from xenoglot.errors import DataError
 from xenoglot.languages.base import Floats, Tokens
@@ -189,16 +190,14 @@ def copy_scores(model: Decoder) -> Floats:
     embedding_VD = model.model.embed_tokens.weight.double()
     output_VD = model.lm_head.weight.double() * model.model.norm.weight.double()
     scores = []
-    for block in model.model.layers:
-        assert isinstance(block, Block)
-        attention, gain_D = block.self_attn, block.input_layernorm.weight.double()
-        circuit_DD = (embedding_VD * gain_D).T @ output_VD  # W_E W_U, over all ids
-        n_heads = model.config.attention_n_heads
-        values_KCD = attention.v_proj.weight.double().view(-1, attention.head_size, len(gain_D))
-        values_HCD = values_KCD.repeat_interleave(n_heads // len(values_KCD), dim=0)
-        outputs_DHC = attention.o_proj.weight.double().view(len(gain_D), n_heads, attention.head_size)
-        circuits_HCC = values_HCD @ circuit_DD @ outputs_DHC.transpose(0, 1)
-        scores.append([_positive_share(eigenvalues_C) for eigenvalues_C in torch.linalg.eigvals(circuits_HCC)])
+    for layer, block in enumerate(model.model.layers):
+        gain_D = cast(Block, block).input_layernorm.weight.double()
+        ids_DD = (embedding_VD * gain_D).T @ output_VD  # W_E W_U, over all ids
+        circuits = [
+            torch.as_tensor(circuit.right_KE).double() @ ids_DD @ torch.as_tensor(circuit.left_DK).double()
+            for circuit in ov_circuits(model, layer)
+        ]
+        scores.append([_positive_share(torch.linalg.eigvals(circuit_CC)) for circuit_CC in circuits])
     return np.array(scores, dtype=np.float64)
 
 

@@ -20,6 +20,7 @@ import jinja2
 from xenoglot.errors import DataError
 from xenoglot.files import StagedFiles
 from xenoglot.report import curves, words
+from xenoglot.report.analysis import analysis_charts, analysis_sections
 from xenoglot.report.few_shot import few_shot_charts
 from xenoglot.report.reading import RunRecord, read_run
 from xenoglot.report.tokens import coloured_samples
@@ -76,6 +77,8 @@ def _context(records: Sequence[RunRecord]) -> dict[str, Any]:
         "learned": curves.by_position_charts(records),
         "progress": [group for group in progress if group is not None],
         "domains": _domains(records),
+        "heads": analysis_charts(records),
+        "analyses": list(analysis_sections(records)),
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from xenoglot import languages
+from xenoglot.analysis.results import JSON_LINES_FILE, Finding, read_findings
 from xenoglot.config import resolve, to_mapping
 from xenoglot.errors import DataError, XenoglotError
 from xenoglot.tracking import read_metrics
@@ -62,6 +63,7 @@ class RunRecord:
         references: The best learners' results on the same data.
         samples: Rows of tokens and what each cost.
         notes: What is missing, in sentences.
+        findings: What `xenoglot analyze` found; none if it was not asked.
     """
 
     name: str
@@ -73,6 +75,7 @@ class RunRecord:
     references: Evaluated = field(default_factory=lambda: Evaluated(rows=[]))
     samples: Rows = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    findings: Sequence[Finding] = ()
 
     @property
     def last_step(self) -> int:
@@ -111,6 +114,7 @@ def read_run(folder: Path) -> RunRecord:
         references=Evaluated(rows=_rows(_read(folder / "eval_results" / "references.json", json.loads, None))),
         samples=_samples(_read(folder / "eval_results" / "samples.json", json.loads, None)),
         notes=notes,
+        findings=_findings(folder / "analysis" / JSON_LINES_FILE, notes),
     )
     notes += _what_is_missing(record)
     return record
@@ -197,6 +201,14 @@ def _is_row(row: Any) -> bool:
     return all(isinstance(value, str | int) for value in values) and isinstance(
         row["slices"].get("tokens_read", 0), int
     )
+
+
+def _findings(path: Path, notes: list[str]) -> Sequence[Finding]:
+    try:
+        return read_findings(path) if path.exists() else []
+    except DataError as error:
+        notes.append(f"The analysis was left out: {error}")
+        return []
 
 
 def _samples(content: Any) -> Rows:
