@@ -34,12 +34,15 @@ from xenoglot.dynamics_files import DYNAMICS_FOLDER, FACTS_FILE, OPTIMIZER, TRAI
 from xenoglot.dynamics_rows import DynamicsRows, rows_of_languages
 from xenoglot.errors import OptionError
 from xenoglot.layer_names import matching_layers, pico_name
+from xenoglot.objectives.autoregressive import token_losses
 from xenoglot.objectives.base import Objective
 from xenoglot.rng import generator
 
 __all__ = ["NOTHING", "LayerDynamics", "Recorded", "Recorder", "dynamics_of"]
 
 FORMAT_VERSION = 1
+LOGITS = "lm_head"
+"""The layer that gives out logits."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,7 +117,7 @@ def dynamics_of(
         rows = slice(first, first + rows_at_once)
         part = TokenBatch(inputs_BT=batch.inputs_BT[rows], targets_BT=batch.targets_BT[rows]).to(device)
         with torch.enable_grad(), _heard(model, given_out, sequence_idx):
-            loss = model(part.inputs_BT, targets=part.targets_BT) * (part.n_tokens / batch.n_tokens)
+            loss = _mean_loss(model, part, needs_logits=LOGITS in layers) * (part.n_tokens / batch.n_tokens)
             gradients = _added(gradients, torch.autograd.grad(loss, weights))
         loss_nats += loss.item()
         if with_attention:
@@ -125,6 +128,14 @@ def dynamics_of(
         gradients=dict(zip(layers, gradients, strict=True)),
         attention={f"model.layers.{i}": torch.cat(parts) for i, parts in enumerate(zip(*patterns, strict=True))},
     )
+
+
+def _mean_loss(model: Decoder, batch: TokenBatch, *, needs_logits: bool) -> Tensor:
+    """Return the mean loss; a decoder that is given targets may leave its output matrix uncalled."""
+    if needs_logits:
+        return token_losses(model, batch).mean()
+    loss: Tensor = model(batch.inputs_BT, targets=batch.targets_BT)
+    return loss
 
 
 @contextlib.contextmanager
