@@ -1,4 +1,4 @@
-"""Pico's folders: the same logits as a twin that turns interleaved pairs as complex numbers, and back out as a Llama."""
+"""Pico's folders: the logits of a twin that turns interleaved pairs as complex numbers, and back out as a Llama."""
 
 from __future__ import annotations
 
