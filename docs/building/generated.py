@@ -88,7 +88,7 @@ def _table(owner: type, *, prefix: str) -> str:
 
 def _row(option: Option, prefix: str) -> str:
     names = ", ".join(f"`{name}`" for name in (f"{prefix}{option.name}", *option.flags))
-    unit = f" ({option.unit})" if option.unit else ""
+    unit = f" ({option.unit})" if option.unit and option.unit not in option.doc else ""
     cells = (names, _default(option.default), option.allowed, f"{option.doc}{unit}")
     return "| " + " | ".join(cell.replace("|", r"\|").replace("*", r"\*") for cell in cells) + " |"
 

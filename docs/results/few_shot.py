@@ -4,8 +4,8 @@
 
 trains small decoders on each text (four ways of training, three seeds), measures each on the same 600 held-out tasks,
 and writes few_shot.md beside this file. What was measured is kept in ``--work`` as it comes; a second call goes on from
-there, and ``--until 300`` ends before the next model that would begin after so many seconds. One thread: about 20
-minutes of one core.
+there, and ``--until 300`` ends before the next model that would begin after so many seconds. One thread: about 45
+minutes of one core, of which fine-tuning takes 20.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from few_shot_page import RANDOM, file_name, write_page
+from few_shot_page import ALL_WEIGHTS, BASE, RANDOM, file_name, fine_tuning_place, write_page
 
 from xenoglot.adaptation import AdaptationConfig, ClassifierHeadConfig, MetaLearner
 from xenoglot.batches import TextBatches
@@ -48,10 +48,13 @@ WAYS: dict[str, dict[str, Any]] = {
 BUDGET_STEPS = 120
 """What every way may spend: the operations of so many steps of next-token prediction."""
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
-FINE_TUNING_RATES = (0.003, 0.03)
+FINE_TUNING_RATES = (0.01, 0.03, 0.1)
+FINE_TUNING_STEPS = (0, 1, 2, 5, 10, 20)
 EVALUATION_SEED = 7
 N_FINE_TUNED = 40
 """Tasks on which all weights are fine-tuned; of one seed, since that takes a hundred times as long as a head."""
+N_FINE_TUNING_CHOICE = 4
+"""Validation tasks on which the rate for that is chosen."""
 CONTROL = "permuted labels"
 CONCLUSION = """\
 No general gain, and one in each direction:
@@ -129,10 +132,12 @@ def measurements(text: Path, work: Path, cache_dir: Path) -> Iterator[Callable[[
         place = work / f"{file_name(RANDOM)}_{seed}"
         if not place.with_suffix(".json").exists():
             yield lambda seed=seed, place=place: measure_random(text, cache_dir, seed, place)
-    if not (work / "fine-tuning.json").exists():
-        yield lambda: measure_fine_tuning(work, text, cache_dir)
     if not (work / "costs.json").exists():
         yield lambda: measure_costs(work, text, cache_dir)
+    for way in (*WAYS, RANDOM):
+        place = fine_tuning_place(work, way)
+        if not place.with_suffix(".json").exists():
+            yield lambda way=way, place=place: measure_fine_tuning(text, cache_dir, way, place)
 
 
 def configured(text: Path, cache_dir: Path, way: str, seed: int) -> RunConfig:
@@ -161,7 +166,7 @@ def measure_model(text: Path, cache_dir: Path, way: str, seed: int, place: Path)
 
 def measure_random(text: Path, cache_dir: Path, seed: int, place: Path) -> None:
     """Measure a model that has learned nothing."""
-    config = configured(text, cache_dir, "autoregressive only", seed)
+    config = configured(text, cache_dir, BASE, seed)
     model = new_model(config, opened(text, cache_dir, seed), seed)
     keep(place, few_shot(config, model, tasks_of_all(text, cache_dir), EVALUATION_SEED), {"n_steps": 0})
 
@@ -245,21 +250,25 @@ def few_shot(config: RunConfig, model: Decoder, tasks: EpisodeSource, seed: int)
     return measured
 
 
-def measure_fine_tuning(work: Path, text: Path, cache_dir: Path) -> None:
-    """Fine-tune all weights of the models of the first seed, beside their heads alone, on fewer tasks."""
-    tasks, measured = tasks_of_all(text, cache_dir), dict[str, Curves]()
-    for way in WAYS:
-        place = work / f"{file_name(way)}_0"
-        if place.is_dir():
-            model = Decoder.from_pretrained(place).eval()
-            head = ClassifierHeadConfig(kind="linear", init_method="zero")
-            every = MetaLearner(AdaptationConfig(adapts="all"), head, model)
-            evaluation = FewShot(
-                tasks=tasks, learners={"all": every}, n_episodes=N_FINE_TUNED, n_steps=(0, 1, 2, 5, 10, 20)
-            )
-            tuned = evaluation.tuned(model, every, EVALUATION_SEED, FINE_TUNING_RATES, n_episodes=5)
-            measured[way] = evaluation.measure(model, tuned, EVALUATION_SEED)
-    keep(work / "fine-tuning", measured, {})
+def measure_fine_tuning(text: Path, cache_dir: Path, way: str, place: Path) -> None:
+    """Fine-tune all weights of a way's first model, on the first of the tasks that heads are measured on."""
+    seed, started = SEEDS[0], time.process_time()
+    if way == RANDOM:
+        model = new_model(configured(text, cache_dir, BASE, seed), opened(text, cache_dir, seed), seed)
+    else:
+        model = Decoder.from_pretrained(place.with_name(f"{file_name(way)}_{seed}"))
+    head = ClassifierHeadConfig(kind="linear", init_method="zero")
+    every = MetaLearner(AdaptationConfig(adapts="all", inner_clip_norm=1.0), head, model.eval())
+    evaluation = FewShot(
+        tasks=tasks_of_all(text, cache_dir),
+        learners={ALL_WEIGHTS: every},
+        n_episodes=N_FINE_TUNED,
+        n_steps=FINE_TUNING_STEPS,
+    )
+    tuned = evaluation.tuned(model, every, EVALUATION_SEED, FINE_TUNING_RATES, n_episodes=N_FINE_TUNING_CHOICE)
+    measured = evaluation.measure(model, tuned, EVALUATION_SEED)
+    facts = {"inner_lr": tuned.config.inner_lr, "seconds": time.process_time() - started}
+    keep(place, {ALL_WEIGHTS: measured}, facts)
 
 
 def measure_costs(work: Path, text: Path, cache_dir: Path) -> None:

@@ -16,7 +16,9 @@ from xenoglot.figures_adapting import draw_few_shot
 
 BASE = "autoregressive only"
 RANDOM = "random initialisation"
+ALL_WEIGHTS = "all weights"
 STEPS = (0, 1, 5, 10, 50)
+FINE_TUNING_STEPS = (1, 5, 10, 20)
 CHANCE = 0.2
 
 
@@ -50,6 +52,11 @@ def file_name(way: str) -> str:
     return "random" if way == RANDOM else way.replace(", ", "-").replace(" ", "-")
 
 
+def fine_tuning_place(work: Path, way: str) -> Path:
+    """Return where files about the fine-tuning of a way's model stand, but for their ending."""
+    return work / f"fine-tuning_{file_name(way)}"
+
+
 def write_page(
     work: Path, target: Path, ways: Sequence[str], seeds: Sequence[int], settings: Mapping[str, Any]
 ) -> None:
@@ -78,13 +85,26 @@ def _of_text(measured: Measured) -> Iterator[str]:
     yield _table(["training", "linear, 50 steps", "ridge", "prototype"], _differences(measured))
     yield "Controls: support labels permuted (linear head, 50 steps), and no step at all; chance is 0.200."
     yield _table(["training", "permuted labels", "no step, head of zeros"], _controls(measured))
-    if (measured.folder / "fine-tuning.json").exists():
-        fine_tuned = np.load(measured.folder / "fine-tuning.npz")
-        names = sorted({name.rpartition("/")[0] for name in fine_tuned})
-        yield "All weights fine-tuned, seed 0, on the first tasks only:"
-        yield _table(["training", "tasks", *_step_names(fine_tuned, names)], _fine_tuned(fine_tuned, names))
-    else:
-        yield "Fine-tuning of all weights, the slowest part, had not been measured when this was written."
+    fine_tuned = {
+        way: np.load(place)
+        for way in measured.places
+        if (place := fine_tuning_place(measured.folder, way).with_suffix(".npz")).exists()
+    }
+    if fine_tuned:
+        n_tasks = min(len(arrays[f"{ALL_WEIGHTS}/accuracy"]) for arrays in fine_tuned.values())
+        yield (
+            f"All weights fine-tuned from the same head of zeros, gradients clipped to norm 1: seed 0, the first "
+            f"{n_tasks} of the tasks. Differences are task by task."
+        )
+        of_seed = "the head alone, 20 steps"
+        headings = [
+            "training",
+            *(f"{n} steps" for n in FINE_TUNING_STEPS),
+            of_seed,
+            "less the head alone",
+            f"less {BASE}",
+        ]
+        yield _table(headings, _fine_tuned(measured, fine_tuned, n_tasks))
     if (measured.folder / "costs.json").exists():
         yield "Cost of a step on one task, one thread of a shared machine (operations are exact, times rough):"
         yield _table(["step", "MFLOP", "times", "ms", "times"], _costs(measured.folder / "costs.json"))
@@ -139,15 +159,29 @@ def _controls(measured: Measured) -> Iterator[list[str]]:
         yield [way, *(_written(mean_interval("accuracy", values), "accuracy") for values in (permuted, nothing))]
 
 
-def _step_names(arrays: Any, names: Sequence[str]) -> list[str]:
-    return [f"{n} steps" for n in arrays[f"{names[0]}/n_steps"].tolist()]
+def _fine_tuned(measured: Measured, arrays: Mapping[str, Any], n_tasks: int) -> Iterator[list[str]]:
+    """Write what fine-tuning reaches, beside the linear head of the same model on the same tasks."""
+    last = FINE_TUNING_STEPS[-1]
+    for way, of_way in arrays.items():
+        places = [of_way[f"{ALL_WEIGHTS}/n_steps"].tolist().index(n) for n in FINE_TUNING_STEPS]
+        accuracy_EK = of_way[f"{ALL_WEIGHTS}/accuracy"][:n_tasks]
+        cells = [_mean(accuracy_EK[:, place]) for place in places]
+        head = np.load(measured.places[way][0].with_suffix(".npz"))
+        head_E = head["linear/accuracy"][:n_tasks, head["linear/n_steps"].tolist().index(last)]
+        cells += [_mean(head_E), _difference(accuracy_EK[:, places[-1]], head_E)]
+        if way == BASE or BASE not in arrays:
+            yield [way, *cells, "–"]
+        else:
+            base_E = arrays[BASE][f"{ALL_WEIGHTS}/accuracy"][:n_tasks, places[-1]]
+            yield [way, *cells, _difference(accuracy_EK[:, places[-1]], base_E)]
 
 
-def _fine_tuned(arrays: Any, names: Sequence[str]) -> Iterator[list[str]]:
-    for way in names:
-        accuracy_EK = arrays[f"{way}/accuracy"]
-        cells = [_written(mean_interval("accuracy", column[None]), "accuracy") for column in accuracy_EK.T]
-        yield [way, str(len(accuracy_EK)), *cells]
+def _mean(values_E: NDArray[np.float64]) -> str:
+    return _written(mean_interval("accuracy", values_E[None]), "accuracy")
+
+
+def _difference(first_E: NDArray[np.float64], second_E: NDArray[np.float64]) -> str:
+    return _written(paired_difference("accuracy", first_E[None], second_E[None]), "accuracy_difference", sign="+")
 
 
 def _costs(path: Path) -> Iterator[list[str]]:
