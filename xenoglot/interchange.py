@@ -77,9 +77,11 @@ def read_model(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     refuse_damage(folder, (CONFIG_FILE, WEIGHTS_FILE))
     description, config = read_description(folder), _read_config(folder)
     is_pico = description["model_type"] == PICO_TYPE
+    weights = {name: weight for name, weight in read_weights(folder).items() if not name.endswith(DERIVED)}
+    if config.n_layers > len(weights):  # before all that they should be is listed
+        raise DataError(f"{folder}: {CONFIG_FILE} says {config.n_layers:,} layers; there are {len(weights)} weights.")
     shapes = _shapes_of(config)
     names = {ours: pico_name(ours) if is_pico else ours for ours in shapes}
-    weights = {name: weight for name, weight in read_weights(folder).items() if not name.endswith(DERIVED)}
     if config.tie_word_embeddings:
         _tie(folder, weights)
     expected = {names[ours]: shape for ours, shape in shapes.items()}
