@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from xenoglot.checkpoint_folders import (
 from xenoglot.config.files import read_config
 from xenoglot.errors import DataError, XenoglotError
 from xenoglot.files import reason_of
+from xenoglot.hub import LEDGER, held_folder, held_steps
 from xenoglot.manifest import MANIFEST_FILE
 
 __all__ = ["Verdict", "verify"]
@@ -30,6 +31,8 @@ __all__ = ["Verdict", "verify"]
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
 RESULTS = "eval_results"
+OF_THE_HUB = (".gitattributes", ".cache/huggingface/")
+"""What the Hub adds to a folder, and its client to a download of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +84,25 @@ def _of_run(folder: Path) -> Iterator[Verdict]:
         yield Verdict(path=path, remark="set aside as damaged; nothing reads it")
     if not steps and (folder / FIRST_SAVE).exists():
         yield Verdict(path=folder / CHECKPOINTS, faults=["no checkpoint is left, though the run saved some"])
+    yield from _of_what_is_pushed(folder)
 
 
-def _of_checkpoint(folder: Path) -> Verdict:
+def _of_what_is_pushed(folder: Path) -> Iterator[Verdict]:
+    """Check the list of what the Hub has, and what is held for it: it may be all that is left of a checkpoint."""
+    if (folder / LEDGER).exists():
+        yield _of_json(folder / LEDGER)
+    for step in held_steps(folder):
+        verdict = _of_checkpoint(held_folder(folder, step), more="not pushed yet")
+        if verdict.path.exists():
+            yield verdict
+
+
+def _of_checkpoint(folder: Path, more: str = "") -> Verdict:
     found = inspect_checkpoint(folder)
-    return Verdict(path=folder, faults=found.faults, remark=f"{found.n_files} files", n_bytes=found.n_bytes)
+    strays = [path for path in found.strays if not path.startswith(OF_THE_HUB)]
+    faults = replace(found, strays=strays).faults
+    remark = ", ".join(part for part in (f"{found.n_files} files", more) if part)
+    return Verdict(path=folder, faults=faults, remark=remark, n_bytes=found.n_bytes)
 
 
 def _of_config(path: Path) -> Verdict:

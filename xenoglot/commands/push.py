@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     from xenoglot.credentials import read_credentials
     from xenoglot.errors import MissingExtraError, OptionError
     from xenoglot.folders import clean_up
-    from xenoglot.hub import NO_TOKEN, UNPUSHED, Attempts, Outbox, Patience, has_token, push_all
+    from xenoglot.hub import UNPUSHED, Attempts, Outbox, Patience, has_token, push_all
     from xenoglot.run_lock import RunLock
 
     folder: Path = arguments.run
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise MissingExtraError("huggingface_hub", extra="hub", purpose="xenoglot push")
     read_credentials()
     if not has_token():
-        raise OptionError("HF_TOKEN", "", "a token that may write to the repository", f"{NO_TOKEN.capitalize()}.")
+        raise OptionError("HF_TOKEN", None, "a token that may write there, in the environment or in a file .env")
     attempts = Attempts()
     with RunLock(folder):
         for place in (folder, folder / UNPUSHED):

@@ -9,7 +9,7 @@ crashes, takes nothing from the training process, and it can be ended at any mom
 """
 
 from xenoglot.hub.attempts import Attempts, Failure, Pushed
-from xenoglot.hub.outbox import LEDGER, UNPUSHED, Held, Outbox, held_steps
+from xenoglot.hub.outbox import LEDGER, UNPUSHED, Held, Outbox, held_folder, held_steps
 from xenoglot.hub.pusher import Pusher, require_hub
 from xenoglot.hub.sending import NO_TOKEN, Patience, has_token, push_all
 
@@ -25,6 +25,7 @@ __all__ = [
     "Pushed",
     "Pusher",
     "has_token",
+    "held_folder",
     "held_steps",
     "push_all",
     "require_hub",

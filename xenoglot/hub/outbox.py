@@ -27,7 +27,7 @@ from xenoglot.files import reason_of, write_whole
 from xenoglot.folders import remove_folder, staged_folder
 from xenoglot.manifest import known_files, write_manifest_of_part
 
-__all__ = ["LEDGER", "UNPUSHED", "Held", "Outbox", "held_steps", "revision_of"]
+__all__ = ["LEDGER", "UNPUSHED", "Held", "Outbox", "held_folder", "held_steps", "revision_of"]
 
 UNPUSHED = "unpushed"
 LEDGER = "hub.json"
@@ -83,7 +83,7 @@ class Outbox:
         """
         checkpoint = checkpoint_folder(self.run_folder, step)
         with self._lock:
-            with staged_folder(self._place(step), replace=True) as folder:
+            with staged_folder(held_folder(self.run_folder, step), replace=True) as folder:
                 for path in known_files(checkpoint)["files"]:
                     if self._with_state or not path.startswith(TRAINING_STATE):
                         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ class Outbox:
         """Return the earliest checkpoint that is to be pushed, None if there is none."""
         with self._lock:
             for step in held_steps(self.run_folder):
-                folder = self._place(step)
+                folder = held_folder(self.run_folder, step)
                 n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
                 return Held(step=step, folder=folder, n_bytes=n_bytes, inode=folder.stat().st_ino)
         return None
@@ -161,9 +161,6 @@ class Outbox:
                 entry["reason"] = reason
             self._write()
 
-    def _place(self, step: int) -> Path:
-        return self.run_folder / UNPUSHED / f"step_{step}"
-
     def _write(self) -> None:
         in_order = {
             name: dict(sorted(entries.items(), key=lambda entry: int(entry[0])))
@@ -178,6 +175,11 @@ def held_steps(run_folder: Path) -> list[int]:
     parent = run_folder / UNPUSHED
     folders = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
     return sorted(step for folder in folders if (step := step_of(folder)) is not None)
+
+
+def held_folder(run_folder: Path, step: int) -> Path:
+    """Return where what is to be pushed of a checkpoint is, or would be."""
+    return run_folder / UNPUSHED / f"step_{step}"
 
 
 def revision_of(step: int) -> str:
