@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from xenoglot.analysis.heads import COPY, INDUCTION, PREVIOUS, matched, uniform
@@ -76,7 +77,7 @@ def draw_formation(findings: Sequence[Finding], path: str | Path, *, title: str)
         for axes in panels:
             axes.axvspan(*(max(step, 0.5) for step in formed.steps), color=FINAL, alpha=0.1, linewidth=0)
     panels[-1].set_xscale("symlog", base=2, linthresh=1)
-    _count_steps(panels[-1], max(step for finding in findings for step in [finding.step]))
+    _count_steps(panels[-1], max(finding.step for finding in findings))
     save_figure(figure, path)
 
 
@@ -96,9 +97,9 @@ def draw_grid(grid: Grid, path: str | Path, *, title: str) -> None:
     figure = Figure(figsize=(9.0, 1.5 + 0.32 * n_rows), layout="constrained")
     axes = figure.add_subplot()
     colours = colormaps["viridis"].with_extremes(bad="#e6e8eb")
-    picture = axes.imshow(
-        np.ma.masked_invalid(grid.values), aspect="auto", cmap=colours, vmin=grid.low, vmax=grid.high or 1.0
-    )
+    low, high = (grid.low, grid.high) if grid.low < grid.high else (grid.low - 0.5, grid.low + 0.5)
+    norm = LogNorm(low, high) if grid.is_logarithmic else Normalize(low, high)
+    picture = axes.imshow(np.ma.masked_invalid(grid.values), aspect="auto", cmap=colours, norm=norm)
     stride = max(1, -(-n_columns // MOST_LABELS))
     axes.set_xticks(range(0, n_columns, stride), labels=grid.columns[::stride])
     axes.set_yticks(range(n_rows), labels=grid.rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +24,8 @@ SCORES = {
     PREVIOUS: "Previous-token score on random tokens",
     COPY: "Copy score: does what is attended to become likelier?",
 }
-KINDS = ("languages", "shuffled")
+ORDERS = 300
+"""Where the greatest number is more than so many times the least, shades of the numbers themselves show nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,18 @@ class Grid:
     values: Floats
     low: float
     high: float
+
+    @property
+    def is_logarithmic(self) -> bool:
+        """Whether colours are of the logarithm: the numbers span orders of magnitude."""
+        return 0 < self.low < self.high / ORDERS
+
+    def share(self, value: float) -> float | None:
+        """Return where between the colours' ends a value is, from 0 to 1; None for what is no number."""
+        if not math.isfinite(value):
+            return None
+        low, high, at = (math.log(each) if self.is_logarithmic else each for each in (self.low, self.high, value))
+        return min(max((at - low) / (high - low), 0.0), 1.0) if high > low else 0.5
 
 
 class Curve(NamedTuple):
@@ -201,14 +213,14 @@ def _grid(
 
 
 def _ends(metric: str, values: Floats) -> tuple[float, float]:
-    """Return what the colours' ends stand for: those of the measure's range, or of what was found where it has none."""
+    """Return what the colours' ends stand for: of scores and comparisons all that they can be, else what was found."""
     finite = values[np.isfinite(values)]
     found = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     try:
-        low, high = measures.get(metric).range
+        known = measures.get(metric)
     except UnknownNameError:  # a score of heads
-        low, high = (-1.0, 1.0) if metric == COPY else (0.0, 1.0)
-    return (low if math.isfinite(low) else found[0], high if math.isfinite(high) else found[1])
+        return (-1.0, 1.0) if metric == COPY else (0.0, 1.0)
+    return known.range if known.of in ("pair", "gradients") else found
 
 
 def _title(what: Finding) -> str:
@@ -240,19 +252,3 @@ def _row_name(finding: Finding) -> str:
 def _short(layer: str) -> str:
     """Return a layer's name without what all layers have in common, in Pico's words, which say what it does."""
     return pico_name(layer).removeprefix("layers.")
-
-
-def steepest(of: Curve) -> tuple[int, int]:
-    """Return the two neighbouring steps between which a curve falls most for each doubling of the step count.
-
-    Example:
-        >>> steepest(Curve([1, 2, 4, 8], [3.0, 2.9, 1.0, 0.9]))
-        (2, 4)
-    """
-
-    def fall(place: int) -> float:
-        (before, after) = of.steps[place], of.steps[place + 1]
-        return (of.values[place] - of.values[place + 1]) / math.log2((after + 1) / (before + 1))
-
-    place = max(range(len(of.steps) - 1), key=fall)
-    return list(pairwise(of.steps))[place]

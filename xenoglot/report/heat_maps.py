@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from xenoglot.analysis.tables import Grid
 from xenoglot.report.charts import short
 
@@ -55,6 +57,8 @@ class HeatMap:
         x_ticks: Where and what.
         low: What no colour stands for.
         high: What the full colour stands for.
+        is_logarithmic: Whether shades between them are of the logarithm.
+        has_gaps: Whether some cells have no number.
     """
 
     title: str
@@ -67,6 +71,8 @@ class HeatMap:
     x_ticks: Sequence[tuple[float, str]]
     low: str
     high: str
+    is_logarithmic: bool
+    has_gaps: bool
 
 
 def heat_map(grid: Grid) -> HeatMap:
@@ -84,7 +90,7 @@ def heat_map(grid: Grid) -> HeatMap:
             Cell(
                 x=round(left + column * cell_width, 2),
                 width=round(cell_width + 0.2, 2),  # or the paper shows between them
-                share=_share(float(grid.values[row, column]), grid),
+                share=None if (share := grid.share(float(grid.values[row, column]))) is None else round(share, 3),
                 hint=f"{name}; {grid.columns[column]}: {_spelled(float(grid.values[row, column]))}",
             )
             for column in range(n_columns)
@@ -101,14 +107,9 @@ def heat_map(grid: Grid) -> HeatMap:
         x_ticks=_ticks(grid, left, cell_width),
         low=short(grid.low),
         high=short(grid.high),
+        is_logarithmic=grid.is_logarithmic,
+        has_gaps=not np.isfinite(grid.values).all(),
     )
-
-
-def _share(value: float, grid: Grid) -> float | None:
-    if not math.isfinite(value):
-        return None
-    length = grid.high - grid.low
-    return round(min(max((value - grid.low) / length, 0.0), 1.0), 3) if length > 0 else 0.5
 
 
 def _spelled(value: float) -> str:
