@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import statistics
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from xenoglot.adapting import open_model
+from xenoglot.adapting import open_model, own_sentences
+from xenoglot.adapting_curves import Way, measured_curves
 from xenoglot.cli import main
 from xenoglot.config import ModelConfig, default_config, with_overrides
+from xenoglot.corpus.subwords import train_bpe
+from xenoglot.corpus.text_files import TextFiles
 from xenoglot.corpus.tokenizer import ByteTokenizer
 from xenoglot.decoder import Decoder
 from xenoglot.errors import DataError
@@ -81,6 +86,116 @@ def test_new_languages_by_several_models(
     assert list(json.loads((tmp_path / "adaptation.json").read_text())["rows"]) == ["ids", "text"]
 
 
+def other_model(folder: Path, tokenizer: Path | None = None, vocab_size: int = 257) -> Path:
+    """A model with other weights; with the tokenizer of a folder, if one is named."""
+    decoder, rng = Decoder(ModelConfig(vocab_size=vocab_size, **SIZES)), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in decoder.parameters():
+            weight.normal_(0.0, 0.3, generator=rng)
+    decoder.save_pretrained(folder)
+    if tokenizer is not None:
+        for path in tokenizer.glob("tokenizer*"):
+            shutil.copy(path, folder)
+    return folder
+
+
+def cells(told: str, line: str, occurrence: int = 0) -> list[str]:
+    """Return the cells of a line of a table, behind its name."""
+    [*_, found] = [row for row in told.splitlines() if row.strip().startswith(line)][: occurrence + 1]
+    return found.strip().removeprefix(line).split()
+
+
+def test_models_are_compared_on_the_same_tasks(
+    text_model: Path, sentences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The differences by a plain reading: of each task by itself, then the mean and the standard error."""
+    other = other_model(tmp_path / "other", tokenizer=text_model)
+    few = [*FEW[:-1], "30"]
+    words = ["adapt", str(text_model), "--against", str(other), "--sentences", str(sentences), *few]
+    assert main([*words, "--output", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    written = json.loads((tmp_path / "adaptation.json").read_text())
+    assert written["against"] == "other"
+    assert list(written["rows"]) == ["text", "other"]
+    [(name, rows)] = written["differences"].items()
+    assert name == "text"
+
+    sizes = {"n_way": 2, "k_shot": 2, "q_query": 1, "seed": 0}
+    opened = [open_model(path) for path in (text_model, other)]
+    curves = [measured_curves(model, own_sentences(model, sentences, **sizes), n_episodes=30) for model in opened]
+    for method in ("linear head", "ridge head", "prototype head"):
+        first, second = (of_model[Way(method)] for of_model in curves)
+        of_way = [row for row in rows if row["slices"]["method"] == method]
+        assert [row["slices"]["adaptation_steps"] for row in of_way] == [0, 1, 2, 5, 10, 20, 50]
+        for place, row in enumerate(of_way):
+            for measure in ("accuracy", "loss_nats"):
+                gains = [
+                    getattr(first, f"{measure}_EK")[task, place] - getattr(second, f"{measure}_EK")[task, place]
+                    for task in range(30)
+                ]
+                half_width = 1.96 * statistics.stdev(gains) / 30**0.5
+                metrics = row["metrics"]
+                assert metrics[f"{measure}_difference"] == pytest.approx(statistics.mean(gains), abs=1e-9)
+                assert metrics[f"{measure}_difference_high"] == pytest.approx(
+                    statistics.mean(gains) + half_width, abs=1e-9
+                )
+    last = next(row for row in rows if row["slices"] == {"method": "ridge head", "adaptation_steps": 50})["metrics"]
+    is_sure = last["loss_nats_difference_low"] > 0 or last["loss_nats_difference_high"] < 0
+    of_loss = told[told.index("loss in nats after gradient steps") :]
+    of_ridge = of_loss[of_loss.index("ridge head") :]
+    assert cells(of_ridge, "difference")[-2] == f"{last['loss_nats_difference']:+.3f}{'*' if is_sure else ''}"
+    assert not any(row["slices"].get("control") or "untrained" in row["slices"]["method"] for row in rows)
+
+
+def test_a_model_has_no_lead_over_itself(text_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labelled = tmp_path / "intents.jsonl"
+    lines = [{"text": f"{word} {number}", "label": word} for word in ("yes", "no") for number in range(40)]
+    labelled.write_text("\n".join(map(json.dumps, lines)))
+    words = ["adapt", str(text_model), "--against", f"{text_model}/", "--labelled", str(labelled), *FEW]
+    assert main([*words, "--output", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert list(json.loads((tmp_path / "adaptation.json").read_text())["differences"]) == [f"{text_model} (1)"]
+    assert told.count("\n  difference ") == 6  # linear, ridge and prototype, in accuracy and in loss
+    for line in told.splitlines():
+        if line.startswith("  difference "):
+            assert line.split()[-8:] == ["+0.000"] * 7 + ["0.000"]
+    assert "*" not in told.replace("* the interval", "")
+
+
+def test_accuracy_and_loss_are_told_for_every_number_of_steps(
+    text_model: Path, sentences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["adapt", str(text_model), "--sentences", str(sentences), *FEW, "--output", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    rows = json.loads((tmp_path / "adaptation.json").read_text())["rows"]["text"]
+    linear = [row["metrics"] for row in rows if row["slices"]["method"] == "linear head"][:7]
+    assert cells(told, "accuracy after gradient steps")[:7] == ["0", "1", "2", "5", "10", "20", "50"]
+    for occurrence, name in enumerate(("accuracy", "loss_nats")):
+        expected = [f"{metrics[name]:.3f}" for metrics in linear]
+        widest = max(metrics[f"{name}_high"] - metrics[name] for metrics in linear)
+        [*_, found] = [line for line in told.splitlines() if line.startswith("linear head  ")][: occurrence + 1]
+        assert found.split()[2:] == [*expected, f"{widest:.3f}"]
+
+
+def test_models_are_compared_on_the_same_languages(
+    language_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = other_model(tmp_path / "other", vocab_size=18)
+    words = ["adapt", str(other), "--against", str(language_model), "--language", "metalm-v1", "--n_languages", "3"]
+    assert main([*words, "--languages.vocab_size", "16", "--output", str(tmp_path)]) == 0
+    assert "other less ids\n\nnats a token" in capsys.readouterr().out
+    written = json.loads((tmp_path / "adaptation.json").read_text())
+    losses = {
+        name: {tuple(row["slices"].values()): row["metrics"]["loss_nats"] for row in rows}
+        for name, rows in written["rows"].items()
+    }
+    assert len(written["differences"]["other"]) == len(losses["ids"]) > 3
+    for row in written["differences"]["other"]:
+        place, metrics = tuple(row["slices"].values()), row["metrics"]
+        assert metrics["loss_nats_difference"] == pytest.approx(losses["other"][place] - losses["ids"][place])
+        assert metrics["loss_nats_difference_low"] < metrics["loss_nats_difference"]
+
+
 def test_a_run_is_opened_with_all_that_it_learned(sentences: Path, tmp_path: Path) -> None:
     options = {f"model.{name}": value for name, value in SIZES.items()} | {
         "checkpointing.runs_dir": str(tmp_path),
@@ -119,6 +234,8 @@ def test_a_run_is_opened_with_all_that_it_learned(sentences: Path, tmp_path: Pat
         (["{text}", "--sentences", "{empty}/no.txt"], "no.txt"),
         (["{text}", "--language", "metalm-v7"], "metalm-v1"),
         (["{ids}", "--language", "markov"], "allowed: at least the"),
+        (["{text}", "--against", "{bpe}", "--sentences", "{own}", *FEW], "Compare models of one tokenizer"),
+        (["{text}", "--against", "{empty}", "--sentences", "{own}"], "got no model"),
         (["{text}"], "got nothing to adapt to; allowed: --sentences FILE"),
         (["{text}", "--language", "markov", "--sentences", "x"], "not allowed with"),
         (["{text}", "--sentences", "{own}", "--n_tasks", "1"], "n_episodes: got 1"),
@@ -135,7 +252,10 @@ def test_what_cannot_be_done_is_said_in_one_line_and_leaves_nothing(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    places = {"empty": tmp_path, "text": text_model, "ids": language_model, "own": sentences}
+    bpe = other_model(tmp_path / "bpe", vocab_size=300)
+    for name, content in train_bpe(TextFiles(sentences).documents(), 300).files().items():
+        (bpe / name).write_bytes(content)
+    places = {"empty": tmp_path, "bpe": bpe, "text": text_model, "ids": language_model, "own": sentences}
     out = tmp_path / "out"
     assert main(["adapt", *(word.format(**places) for word in words), "--output", str(out)]) == 2
     told = capsys.readouterr()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,27 +18,35 @@ from xenoglot.options import Option, options_of
 if TYPE_CHECKING:
     from xenoglot.adapting import OpenedModel
     from xenoglot.evaluations.base import Row
+    from xenoglot.languages import Family
+
+    Measured = tuple[dict[str, list[Row]], dict[str, list[Row]], str]
+    """Rows by model, differences by model, and what to print."""
 
 HELP = "adapt a checkpoint to your own sentences, labels, or a brand-new language, and draw how fast it learns"
 
 EPILOG = """\
 CHECKPOINT is a run, one of its checkpoints, or any folder of a Llama model. Several are measured on the same input.
 
-Sentences and labels become few-shot tasks, which are held out: accuracy and loss after 0, 1, 2, 5, 10, 20 and 50
-gradient steps, with 95 % intervals, beside closed-form heads, an untrained model, and a control whose labels say
+Sentences and labels become few-shot tasks, which are held out: accuracy and loss before any gradient step and after 1,
+2, 5, 10, 20 and 50, with 95 % intervals, beside closed-form heads, an untrained model, and a control whose labels say
 nothing. Rates are chosen on other tasks. A language is learned in two ways, by reading on and by gradient steps,
 beside its floor.
+
+With --against, every CHECKPOINT is also compared with OTHER task by task, on the very same tasks or languages: far
+smaller differences are told from chance than by two intervals side by side.
 
 Examples:
 
   xenoglot adapt runs/first --sentences book.txt
   xenoglot adapt runs/first --labelled intents.jsonl --n_way 3
-  xenoglot adapt runs/first runs/second --language metalm-v1 --output comparison
+  xenoglot adapt runs/hybrid --against runs/first --sentences book.txt --output comparison
+  xenoglot adapt runs/hybrid --against runs/first --language metalm-v1
   xenoglot adapt runs/first --language markov --languages.vocab_size 16
 """
 NAME = "adaptation"
 FAMILY_OPTION = "languages."
-SHOWN_STEPS = (0, 1, 5, 10, 50)
+LONGEST_LABEL = 24
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.add_argument(
         "checkpoints", metavar="CHECKPOINT", nargs="+", type=Path, help="a run, a checkpoint, or a Llama model's folder"
+    )
+    parser.add_argument(
+        "--against", metavar="OTHER", type=Path, help="a model to compare each CHECKPOINT with, in pairs"
     )
     what = parser.add_argument_group("what to adapt to, one of these").add_mutually_exclusive_group()
     for flag, explanation in (
@@ -97,56 +108,105 @@ def run(arguments: argparse.Namespace) -> int:
     if not (arguments.sentences or arguments.labelled or arguments.language):
         raise XenoglotError("adapt: got nothing to adapt to; allowed: --sentences FILE, --labelled FILE or --language.")
     models = [open_model(path) for path in arguments.checkpoints]
-    results: dict[str, list[Row]] = {}
-    for model in models:
-        print(f"adapting {model.name} ...", file=sys.stderr)
-        results[model.name] = _rows_of_language(model, arguments) if arguments.language else _rows(model, arguments)
-        table = _language_table if arguments.language else _few_shot_table
-        print(f"{model.name}\n\n{table(results[model.name])}\n")
+    models += [] if arguments.against is None else [open_model(arguments.against)]
+    names = _told_apart(models, [*arguments.checkpoints, arguments.against])
+    measure = _languages_learned if arguments.language else _tasks_solved
+    results, differences, told = measure(dict(zip(names, models, strict=True)), arguments)
+    print(told)
     folder = _made(arguments.output)
     _draw(results, folder / f"{NAME}.png", arguments)
-    named = {name: [row.to_mapping() for row in rows] for name, rows in results.items()}
-    write_json(folder / f"{NAME}.json", {"rows": named})
-    print(f"figure: {folder / NAME}.png\nnumbers: {folder / NAME}.json")
+    numbers = {
+        part: {name: [row.to_mapping() for row in rows] for name, rows in of_models.items()}
+        for part, of_models in {"rows": results, "differences": differences}.items()
+    }
+    write_json(folder / f"{NAME}.json", numbers | {"against": names[-1] if arguments.against else None})
+    print(f"\nfigure: {folder / NAME}.png\nnumbers: {folder / NAME}.json")
     return 0
 
 
-def _rows(model: OpenedModel, arguments: argparse.Namespace) -> list[Row]:
-    from xenoglot.adapting import labelled_examples, measured, own_sentences
+def _told_apart(models: Sequence[OpenedModel], given: Sequence[Path | None]) -> list[str]:
+    """Return the models' names, or where two are called the same, what was typed; and what is typed twice, counted."""
+    names = [model.name for model in models]
+    names = [str(path) if names.count(name) > 1 else name for name, path in zip(names, given, strict=False)]
+    return [
+        f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name
+        for place, name in enumerate(names)
+    ]
+
+
+def _pairs(names: Sequence[str], arguments: argparse.Namespace) -> list[tuple[str, str]]:
+    """Return which models are compared: each with the one after --against, which is the last."""
+    return [(name, names[-1]) for name in names[:-1]] if arguments.against else []
+
+
+def _tasks_solved(models: Mapping[str, OpenedModel], arguments: argparse.Namespace) -> Measured:
+    """Adapt every model to tasks of the same sentences or labelled texts."""
+    from xenoglot.adapting import labelled_examples, own_sentences
+    from xenoglot.adapting_curves import check_same_tasks, measured_curves, paired_rows, rows_of
+    from xenoglot.adapting_tables import few_shot_tables
 
     sizes = {name: getattr(arguments, name) for name in ("n_way", "k_shot", "q_query", "seed")}
-    if arguments.sentences is not None:
-        tasks = own_sentences(model, arguments.sentences, **sizes)
-    else:
-        tasks = labelled_examples(model, arguments.labelled, **sizes)
-    return measured(
-        model, tasks, n_episodes=arguments.n_tasks, seed=arguments.seed, with_all_weights=arguments.all_weights
+    sizes["max_length"] = min(model.decoder.config.max_seq_len for model in models.values())
+    make, path = (
+        (own_sentences, arguments.sentences) if arguments.sentences else (labelled_examples, arguments.labelled)
     )
+    tasks = {name: make(model, path, **sizes) for name, model in models.items()}
+    pairs = _pairs(list(models), arguments)
+    for name, other in pairs:
+        check_same_tasks(tasks[name], tasks[other], n_episodes=arguments.n_tasks)
+    curves = {}
+    for name, model in models.items():
+        print(f"adapting {name} ...", file=sys.stderr)
+        options = {"n_episodes": arguments.n_tasks, "seed": arguments.seed}
+        curves[name] = measured_curves(model, tasks[name], with_all_weights=arguments.all_weights, **options)
+    results = {name: rows_of(of_model) for name, of_model in curves.items()}
+    differences = {name: paired_rows(curves[name], curves[other]) for name, other in pairs}
+    return results, differences, few_shot_tables(results, differences, against=pairs[0][1] if pairs else None)
 
 
-def _rows_of_language(model: OpenedModel, arguments: argparse.Namespace) -> list[Row]:
+def _languages_learned(models: Mapping[str, OpenedModel], arguments: argparse.Namespace) -> Measured:
+    """Let every model learn languages of the same family, and the same ones where they are compared."""
     from xenoglot.adapting import family_of
-    from xenoglot.evaluations.language_learning import LanguageLearning
+    from xenoglot.adapting_tables import language_difference_table, language_table
+    from xenoglot.evaluations.language_learning import LanguageLearning, difference_rows
     from xenoglot.rng import generator
 
     given = given_options(arguments, arguments.family_options)
     options = {path.removeprefix(FAMILY_OPTION): value for path, value in given.items()}
-    learning = LanguageLearning(
-        family=family_of(model, arguments.language, options),
-        length=model.decoder.config.max_seq_len,
-        n_languages=arguments.n_languages,
-    )
-    return learning(model.decoder, generator(arguments.seed, "adapt"))
+    families = {name: family_of(model, arguments.language, options) for name, model in models.items()}
+    length = min(model.decoder.config.max_seq_len for model in models.values())
+    pairs = _pairs(list(models), arguments)
+    for name, other in pairs:
+        _check_same_family(families, name, other)
+    curves = {}
+    for name, model in models.items():
+        print(f"adapting {name} ...", file=sys.stderr)
+        learning = LanguageLearning(family=families[name], length=length, n_languages=arguments.n_languages)
+        curves[name] = learning.measure(model.decoder, generator(arguments.seed, "adapt"))
+    results = {name: of_model.rows() for name, of_model in curves.items()}
+    differences = {name: difference_rows(curves[name], curves[other]) for name, other in pairs}
+    told = [f"{name}\n\n{language_table(rows)}" for name, rows in results.items()]
+    told += [f"{name} less {other}\n\n{language_difference_table(differences[name])}" for name, other in pairs]
+    return results, differences, "\n\n".join(told)
+
+
+def _check_same_family(families: Mapping[str, Family], name: str, other: str) -> None:
+    if families[name] != families[other]:
+        raise XenoglotError(
+            f"--against: got other languages for {name} than for {other}, as their runs have them; allowed: the same "
+            f"for both. Give the options in which they differ, such as --{FAMILY_OPTION}vocab_size."
+        )
 
 
 def _draw(results: Mapping[str, Sequence[Row]], path: Path, arguments: argparse.Namespace) -> None:
     from xenoglot.figures_adapting import draw_few_shot, draw_language_learning
 
+    labels = _labels(results)
     if arguments.language:
         title = f"New languages of {arguments.language}, learned in two ways"
-        return draw_language_learning(results, path, title=title)
+        return draw_language_learning({labels[name]: rows for name, rows in results.items()}, path, title=title)
     curves = {
-        " ".join([*([name] if len(results) > 1 else []), str(method)]): [
+        " ".join([*([f"{labels[name]}:"] if len(results) > 1 else []), str(method)]): [
             row for row in rows if row.slices["method"] == method and "control" not in row.slices
         ]
         for name, rows in results.items()
@@ -156,45 +216,12 @@ def _draw(results: Mapping[str, Sequence[Row]], path: Path, arguments: argparse.
     return draw_few_shot(curves, path, title=f"Held-out tasks of your own {what}, {arguments.n_way}-way")
 
 
-def _few_shot_table(rows: Sequence[Row]) -> str:
-    """Write accuracies, a line for each way of adapting, a column for each number of steps."""
-    lines = [["accuracy after gradient steps:", *map(str, SHOWN_STEPS)]]
-    ways = dict.fromkeys((row.slices["method"], row.slices.get("control")) for row in rows)
-    for method, control in ways:
-        of_way = [row for row in rows if (row.slices["method"], row.slices.get("control")) == (method, control)]
-        known = {row.slices["adaptation_steps"]: _with_interval(row, "accuracy") for row in of_way}
-        name = f"{method}, {control}" if control else str(method)
-        lines.append([name, *(known.get(steps, "") for steps in SHOWN_STEPS)])
-    metrics = rows[0].metrics
-    n_tasks, chance = metrics["n_episodes"], metrics["chance_accuracy"]
-    return f"{_aligned(lines)}\n\nchance {chance:.3f}; {n_tasks:,} tasks; ± 95 % interval over tasks"
-
-
-def _language_table(rows: Sequence[Row]) -> str:
-    """Write losses, a line for each number of tokens seen, a column for each way of seeing them."""
-    ways = list(dict.fromkeys(row.slices["learning"] for row in rows))
-    lines = [["nats a token, after tokens seen:", *map(str, ways)]]
-    for seen in sorted({int(row.slices["tokens_seen"]) for row in rows}):
-        known = {
-            row.slices["learning"]: _with_interval(row, "loss_nats")
-            for row in rows
-            if row.slices["tokens_seen"] == seen
-        }
-        lines.append([f"{seen:,}", *(known.get(way, "") for way in ways)])
-    metrics = rows[0].metrics
-    yardsticks = f"best possible {metrics['floor_nats']:.3f}, guessing {metrics['uniform_nats']:.3f}"
-    return f"{_aligned(lines)}\n\n{yardsticks}; ± 95 % interval over languages"
-
-
-def _with_interval(row: Row, name: str) -> str:
-    return f"{row.metrics[name]:.3f} ± {row.metrics[f'{name}_high'] - row.metrics[name]:.3f}"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
-    )
+def _labels(names: Iterable[str]) -> dict[str, str]:
+    """Return what a picture calls each model: the end of a long name, for which it has no room, counted."""
+    return {
+        name: name if len(name) <= LONGEST_LABEL else f"{place}: …{name[-LONGEST_LABEL:]}"
+        for place, name in enumerate(names, start=1)
+    }
 
 
 def _made(folder: Path) -> Path:

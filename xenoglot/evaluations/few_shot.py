@@ -26,11 +26,12 @@ from xenoglot.decoder import Decoder
 from xenoglot.episodes import Episode, EpisodeSource
 from xenoglot.errors import OptionError
 from xenoglot.evaluations.base import Evaluation, Row
-from xenoglot.evaluations.task_means import mean_interval
+from xenoglot.evaluations.task_means import mean_interval, paired_difference
 from xenoglot.languages.base import Floats
+from xenoglot.options import check_options, option
 from xenoglot.rng import MAX_SEED, derive, generator
 
-__all__ = ["STEPS", "Curves", "Features", "FewShot", "curve_rows"]
+__all__ = ["STEPS", "Curves", "Features", "FewShot", "curve_rows", "difference_rows"]
 
 STEPS = (0, 1, 2, 5, 10, 20, 50)
 """Gradient steps after which a task is measured; they go on past those of training."""
@@ -81,24 +82,22 @@ class FewShot(Evaluation):
     Args:
         tasks: Where the tasks are drawn from.
         learners: Ways of adapting, by name.
-        split: Whose tasks: "validation" or "test" for what was not trained on.
-        n_episodes: How many; 600 unless given.
         n_steps: After how many gradient steps; `STEPS` unless given.
-        has_control: Whether each way is also measured on permuted support labels, after the most steps.
     """
 
     name: ClassVar[str] = "few-shot"
 
     tasks: EpisodeSource
     learners: Mapping[str, MetaLearner]
-    split: str = "test"
-    n_episodes: int = 600
+    split: str = option(
+        "test", "whose tasks; those of train were learned from", choices=("train", "validation", "test")
+    )
+    n_episodes: int = option(600, "tasks, at least 2, for an interval", unit="tasks", minimum=2)
     n_steps: tuple[int, ...] = STEPS
-    has_control: bool = True
+    has_control: bool = option(True, "whether permuted support labels are measured too, after the most steps")
 
     def __post_init__(self) -> None:
-        if self.n_episodes < 2:
-            raise OptionError("n_episodes", self.n_episodes, "at least 2, for an interval")
+        check_options(self)
         if not self.learners:
             raise OptionError("learners", {}, "at least one way of adapting")
 
@@ -189,6 +188,25 @@ def curve_rows(seeds: Sequence[Curves], slices: Mapping[str, str | int]) -> list
         metrics = mean_interval("accuracy", np.stack([curves.accuracy_EK[:, place] for curves in seeds]))
         metrics |= mean_interval("loss_nats", np.stack([curves.loss_nats_EK[:, place] for curves in seeds]))
         counts = {"chance_accuracy": first.chance_accuracy, "n_episodes": n_episodes, "n_seeds": len(seeds)}
+        rows.append(Row(slices={**slices, "adaptation_steps": n_steps}, metrics=metrics | counts))
+    return rows
+
+
+def difference_rows(first: Sequence[Curves], second: Sequence[Curves], slices: Mapping[str, str | int]) -> list[Row]:
+    """Return how much more the first have than the second on the same tasks, a row for each number of steps.
+
+    Args:
+        first: Of each model, on the same tasks.
+        second: Of the models that they are compared with, seed by seed.
+        slices: What the rows are about, besides.
+    """
+    rows = []
+    for place, n_steps in enumerate(first[0].n_steps):
+        metrics: dict[str, float] = {}
+        for name in ("accuracy", "loss_nats"):
+            own, others = (np.stack([getattr(each, f"{name}_EK")[:, place] for each in of]) for of in (first, second))
+            metrics |= paired_difference(name, own, others)
+        counts = {"n_episodes": len(first[0].loss_nats_EK), "n_seeds": len(first)}
         rows.append(Row(slices={**slices, "adaptation_steps": n_steps}, metrics=metrics | counts))
     return rows
 

@@ -9,7 +9,7 @@ one who knows the language. How many steps, and at which rate, is chosen for eac
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -29,15 +29,53 @@ from xenoglot.evaluations.base import Evaluation, Row
 from xenoglot.evaluations.measuring import interval
 from xenoglot.heads import Weights
 from xenoglot.languages.base import Batch, Family, Floats
+from xenoglot.options import check_options, option
 from xenoglot.rng import MAX_SEED, generator
 
-__all__ = ["LanguageLearning"]
+__all__ = ["LanguageCurves", "LanguageLearning", "difference_rows"]
 
 JUDGED_TOKENS = 16
 """How many tokens at the end of a row are predicted."""
 RATES = (0.03, 0.1, 0.3, 1.0)
 STEPS = (1, 5, 20)
 CLIP_NORM = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageCurves:
+    """What came of every language.
+
+    Attributes:
+        losses_nats_N: Each language's mean loss, by how it was learned and how many tokens of it were seen.
+        floor_nats_N: The mean loss there of one who knows the language.
+        uniform_nats: The loss of one who guesses.
+    """
+
+    losses_nats_N: Mapping[tuple[str, int], Floats]
+    floor_nats_N: Floats
+    uniform_nats: float
+
+    def rows(self) -> list[Row]:
+        """Return means over languages, with their intervals."""
+        constants = {"floor_nats": float(self.floor_nats_N.mean()), "uniform_nats": self.uniform_nats}
+        rows = []
+        for (learning, n_seen), losses_N in self.losses_nats_N.items():
+            metrics = interval("loss_nats", float(losses_N.mean()), losses_N)
+            excess_N = losses_N - self.floor_nats_N
+            metrics |= interval("excess_nats", float(excess_N.mean()), excess_N)
+            rows.append(Row(slices={"learning": learning, "tokens_seen": n_seen}, metrics=metrics | constants))
+        return rows
+
+
+def difference_rows(first: LanguageCurves, second: LanguageCurves) -> list[Row]:
+    """Return how much more the first loses than the second on the same languages, with intervals over languages."""
+    rows = []
+    for (learning, n_seen), losses_N in first.losses_nats_N.items():
+        if (learning, n_seen) in second.losses_nats_N:
+            difference_N = losses_N - second.losses_nats_N[learning, n_seen]
+            metrics = interval("loss_nats_difference", float(difference_N.mean()), difference_N)
+            rows.append(Row(slices={"learning": learning, "tokens_seen": n_seen}, metrics=metrics))
+    return rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,44 +88,45 @@ class LanguageLearning(Evaluation):
     Args:
         family: Whose languages.
         length: Tokens of a row.
-        n_languages: How many; 16 unless given.
-        n_rows: Rows of each that are judged; 8 unless given.
         by_gradient: Numbers of tokens to take gradient steps on: up to ``length``, or multiples of it.
-        n_tuning: Other languages, on which steps and rate are chosen.
     """
 
     name: ClassVar[str] = "language-learning"
 
     family: Family
     length: int
-    n_languages: int = 16
-    n_rows: int = 8
+    n_languages: int = option(16, "new languages", unit="languages", minimum=2)
+    n_rows: int = option(8, "rows of each that are judged", unit="rows", minimum=1)
     by_gradient: tuple[int, ...] = (16, 64, 256, 1024)
-    n_tuning: int = 4
+    n_tuning: int = option(4, "other languages, on which steps and rate are chosen", unit="languages", minimum=1)
 
     def __post_init__(self) -> None:
         if self.length <= JUDGED_TOKENS:
             raise OptionError("length", self.length, f"more than the {JUDGED_TOKENS} tokens that are judged")
-        if self.n_languages < 2:
-            raise OptionError("n_languages", self.n_languages, "at least 2, for an interval")
+        check_options(self)
 
     def __call__(self, model: nn.Module, rng: np.random.Generator) -> list[Row]:
         """Return loss and floor for every number of tokens seen, in every way."""
+        return self.measure(model, rng).rows()
+
+    def measure(self, model: nn.Module, rng: np.random.Generator) -> LanguageCurves:
+        """Return the loss on each language; the languages are the same for every model, if ``rng`` is."""
         if not isinstance(model, Decoder):
             raise OptionError("model", type(model).__name__, "a bare Decoder: weights that adapt are put into it")
         tasks = self._tasks(int(rng.integers(MAX_SEED, endpoint=True)))
         queries = [tasks.query_rows(index, "test") for index in range(self.n_languages)]
-        floor_N = np.array([batch.floor_nats[:, -JUDGED_TOKENS:].mean() for batch in queries], np.float64)
-        rows = []
+        losses = dict[tuple[str, int], Floats]()
         for n_read in self._contexts:
-            losses_N = np.array([_judged(model, batch, n_read) for batch in queries])
-            rows.append(self._row("in context", n_read, losses_N, floor_N))
+            losses["in context", n_read] = np.array([_judged(model, batch, n_read) for batch in queries])
         for n_tokens in self._amounts:
             cold_N, warm_N = self._after_steps(model, tasks, queries, n_tokens)
-            n_read = self._contexts[-1]
-            rows.append(self._row("by gradient", n_tokens, cold_N, floor_N))
-            rows.append(self._row("by gradient, then in context", n_tokens + n_read, warm_N, floor_N))
-        return rows
+            losses["by gradient", n_tokens] = cold_N
+            losses["by gradient, then in context", n_tokens + self._contexts[-1]] = warm_N
+        return LanguageCurves(
+            losses_nats_N=losses,
+            floor_nats_N=np.array([batch.floor_nats[:, -JUDGED_TOKENS:].mean() for batch in queries], np.float64),
+            uniform_nats=math.log(self.family.n_tokens - 1),
+        )
 
     @property
     def _contexts(self) -> list[int]:
@@ -126,12 +165,6 @@ class LanguageLearning(Evaluation):
                     losses.setdefault((rate, adapted.n_steps), []).append(adapted.query_loss_nats)
         means = {choice: float(np.mean(measured)) for choice, measured in losses.items()}
         return min(means, key=lambda choice: means[choice] if math.isfinite(means[choice]) else math.inf)
-
-    def _row(self, learning: str, n_seen: int, losses_N: Floats, floor_N: Floats) -> Row:
-        metrics = interval("loss_nats", float(losses_N.mean()), losses_N)
-        metrics |= interval("excess_nats", float((losses_N - floor_N).mean()), losses_N - floor_N)
-        constants = {"floor_nats": float(floor_N.mean()), "uniform_nats": math.log(self.family.n_tokens - 1)}
-        return Row(slices={"learning": learning, "tokens_seen": n_seen}, metrics=metrics | constants)
 
 
 def _learner(model: Decoder, rate: float) -> MetaLearner:
