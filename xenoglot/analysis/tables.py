@@ -151,7 +151,7 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Return Spearman's rank correlation, equal numbers sharing their mean rank; nan if either is the same throughout.
 
     Example:
-        >>> rank_correlation([1, 2, 3, 4], [10, 9, 9.5, 0])
+        >>> round(rank_correlation([1, 2, 3, 4], [10, 9, 9.5, 0]), 4)
         -0.8
     """
     ranks = np.array([_ranks(np.asarray(first)), _ranks(np.asarray(second))])
