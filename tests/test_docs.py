@@ -1,0 +1,173 @@
+"""The documentation is true: its blocks run, its tables name what there is, and it builds without a warning."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.configurations import TINY_FLAGS
+from xenoglot import languages, predictors
+from xenoglot.cli import main
+from xenoglot.commands.generate import GenerateOptions
+from xenoglot.config import default_config, options_by_path
+from xenoglot.options import options_of
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+OTHERS = ("results/", "house.md", "extending.md", "measures.md")
+"""Pages whose blocks have tests of their own, or say with which command a result was made."""
+PAGES = sorted(
+    path.relative_to(DOCS).as_posix()
+    for path in DOCS.rglob("*.md")
+    if not path.relative_to(DOCS).as_posix().startswith(OTHERS)
+)
+BLOCK = re.compile(r"(?:^<!-- not run by the tests: ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LANGUAGES_OF_BLOCKS = {"sh", "python", "text", "yaml", "options", "command"}
+TINY_RUN = [*TINY_FLAGS, "--evaluation.eval_every_n_steps", "4"]
+TINY_TEXT_RUN = [*TINY_RUN, "--model.max_seq_len", "32"]
+TINY_TASKS = ["--smlmt.n_way", "2", "--smlmt.k_shot", "1", "--smlmt.q_query", "1", "--smlmt.tasks_per_step", "1"]
+TINY_WORDS = ["--smlmt.min_token_freq", "1", "--smlmt.max_token_freq", "none"]
+TINY_ADAPT = ["--n_tasks", "4", "--n_languages", "2", "--n_way", "2", "--k_shot", "1", "--q_query", "1"]
+WORDS = ("amber", "basil", "cedar", "dahlia", "ember", "fennel", "garnet", "hazel", "indigo", "jasper", "kelp", "lilac")
+
+
+def blocks(page: str) -> list[tuple[str, str, str]]:
+    """Return of each fenced block why it is not run, its language, and what stands in it."""
+    return [(found[1] or "", found[2], found[3]) for found in BLOCK.finditer((DOCS / page).read_text())]
+
+
+def commands(block: str) -> list[list[str]]:
+    return [words for line in block.splitlines() if (words := shlex.split(line, comments=True))]
+
+
+def in_a_tiny_version(words: list[str]) -> list[str]:
+    """Return what is run instead of a command that would take long."""
+    if "--resume" in words:
+        return words
+    if words[:1] == ["adapt"]:
+        return [*words, *TINY_ADAPT]
+    if words[:1] != ["train"] or {"--print_config", "--dry-run"} & set(words):
+        return words
+    reads_text = "--text" in words
+    sizes = TINY_TEXT_RUN if reads_text else TINY_RUN
+    if "--data.samples" in words:
+        sizes = [*sizes, "--model.max_seq_len", "64"]
+    if "hybrid" in words or "--smlmt.enabled" in words:
+        sizes = [*sizes, *TINY_TASKS, *(TINY_WORDS if reads_text else [])]
+    if "--data.tokenizer.vocab_size" not in words and "hybrid" in words:
+        sizes = [*sizes, "--data.tokenizer.vocab_size", "300"]
+    return [*words, *sizes]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder in which a page's commands find what they name."""
+    sentences = [f"The {first} stood by the {second} near a {first} wall." for first in WORDS for second in WORDS]
+    (tmp_path / "book.txt").write_text("\n".join(sentences) + "\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_run(page: str, workplace: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """In the order in which they stand on the page, so that a later one may use what an earlier one made."""
+    names: dict[str, object] = {}
+    for reason, language, block in blocks(page):
+        assert language in LANGUAGES_OF_BLOCKS, f"a block of {language!r}: say what it is"
+        if reason:
+            continue
+        if language == "python":
+            exec(block, names)
+        for words in commands(block) if language == "sh" else []:
+            run_command(words, capfd)
+
+
+def run_command(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert words[0] == "xenoglot", f"{shlex.join(words)}: give a reason why it is not run, or run it"
+    target = words[words.index(">") + 1] if ">" in words else None
+    given = words[1 : words.index(">")] if target else words[1:]
+    capfd.readouterr()
+    status = main(in_a_tiny_version(given))
+    printed = capfd.readouterr()
+    assert status == 0, f"{shlex.join(words)}\n{printed.err}"
+    if target:
+        Path(target).write_text(printed.out)
+
+
+def test_every_family_and_predictor_has_its_options_on_a_page() -> None:
+    shown = [block.strip() for page in PAGES for _, language, block in blocks(page) if language == "options"]
+    declared = {f"languages.{name}" for name in languages.registry.members()}
+    declared |= {
+        f"predictors.{name}"
+        for name, kind in predictors.registry.members().items()
+        if dataclasses.is_dataclass(kind) and options_of(kind)
+    }
+    assert declared <= set(shown)
+
+
+def test_keys_of_tables_are_options() -> None:
+    """What a table that translates keys gives as ours is an option, by its path."""
+    known = set(options_by_path(default_config())) | {"model.size", "data.text"}
+    known |= {
+        f"languages.{option.name}" for family in languages.registry.members().values() for option in options_of(family)
+    }
+    rows = re.findall(r"^\| `[^|]+ \| ([^|]+) \| [^|]+\|$", (DOCS / "coming-from-pico.md").read_text(), re.MULTILINE)
+    named = {key for row in rows for key in re.findall(r"`([a-z_]+\.[a-z_.]+)`", row)}
+    assert len(named) > 30
+    assert {key for key in named if not any(path == key or path.startswith(f"{key}.") for path in known)} == set()
+
+
+def test_flags_of_the_earlier_systems_are_understood() -> None:
+    """What a table of the page about them gives as ours is one, of a family or of the command."""
+    rows = re.findall(r"^\| `--\w+[^|]*\| ([^|]+) \|", (DOCS / "coming-from-l3c.md").read_text(), re.MULTILINE)
+    given = {flag for row in rows for flag in re.findall(r"--(\w+)", row)}
+    owners = [GenerateOptions, *languages.registry.members().values()]
+    known = {name for owner in owners for option in options_of(owner) for name in (option.name, *option.flags)}
+    assert len(given) > 8
+    assert given <= known | {"version"}
+
+
+def test_images_come_from_scripts_beside_them() -> None:
+    drawn = "".join(path.read_text() for path in (DOCS / "figures").glob("draw_*.py"))
+    shown = {name for page in PAGES for name in re.findall(r"images/([\w-]+\.png)", (DOCS / page).read_text())}
+    assert {name for name in shown if f'"{name}"' not in drawn} == {"in_context.png"}  # a run's own
+    assert {path.name for path in (DOCS / "images").glob("*.png")} == shown
+
+
+def test_examples_of_the_building_parts() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "doctest", "mathematics.py", "docstrings.py"],
+        cwd=DOCS / "building",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_it_builds_and_asks_nothing_of_a_network(tmp_path: Path) -> None:
+    """Strictly: a link or an anchor that leads nowhere is an error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "NO_MKDOCS_2_WARNING": "1", "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = [path.read_text() for path in (tmp_path / "site").rglob("*.html")]
+    loaded = re.compile(
+        r'(?:<script[^>]* src|<link[^>]* rel="?(?:stylesheet|preconnect)"?[^>]* href|<img[^>]* src)="?https?:'
+    )
+    assert [loaded.search(page) for page in pages if loaded.search(page)] == []
+    assert not any('class="arithmatex"' in page for page in pages)
+    assert sum("<math" in page for page in pages) >= 10
+    assert json.loads((tmp_path / "site" / "search" / "search_index.json").read_text())["docs"]
