@@ -303,6 +303,17 @@ def test_debiasing_takes_the_bias_of_few_examples_away():
         assert values[name].std() < 0.1
 
 
+def test_equal_correlations_leave_nothing_to_chance():
+    """30 examples of 20 numbers: 11 correlations are 1. Examples turned about their mean are the same to PWCCA."""
+    x_ND, y_NE = normal(30, 20, seed=1) * np.arange(1, 21), normal(30, 20, seed=2)
+    basis_NN = scipy.linalg.qr(np.column_stack([np.ones(30), normal(30, 29, seed=3)]))[0]
+    turn_NN = basis_NN @ scipy.linalg.block_diag(1, rotation(29, seed=4)) @ basis_NN.T
+    assert np.allclose(turn_NN @ np.ones(30), 1)
+    expected = get("pwcca")(x_ND, y_NE)
+    assert expected < 0.99
+    assert get("pwcca")(turn_NN @ x_ND, turn_NN @ y_NE) == pytest.approx(expected, abs=1e-6)
+
+
 def test_pwcca_is_another_one_the_other_way_round():
     x_ND, y_NE = normal(30, 4, seed=1) * [9, 1, 1, 1], normal(30, 4, seed=1) * [1, 1, 1, 9] + normal(30, 4, seed=2)
     assert abs(get("pwcca")(x_ND, y_NE) - get("pwcca")(y_NE, x_ND)) > 0.01

@@ -12,6 +12,8 @@ from xenoglot.measures.similarity import centred
 __all__ = ["pwcca"]
 
 EPSILON = float(np.finfo(np.float64).eps)
+EQUAL = 1e-9
+"""So near to each other are correlations the same one."""
 SAFE_CONDITION = 1e10
 """Below it no direction of a matrix is rounding, so that its triangular factor alone tells its directions."""
 
@@ -31,6 +33,8 @@ def pwcca(first_ND: Values, second_NE: Values) -> float:
 
     It is biased upwards, and much: with as many directions as examples, D + E >= N, some correlations are 1 whatever
     the representations are, and where D or E is N - 1 or more, it is 1. Take ten times as many examples as directions.
+    Where correlations are equal, as those are, the definition leaves open which variables are meant, and the weights
+    depend on it: here they are the directions in which the first varies most.
 
     nan if a representation is the same for all examples, as it is for N = 1. Directions that are but rounding, at most
     max(N, D) times that of float64, do not count.
@@ -52,9 +56,22 @@ def pwcca(first_ND: Values, second_NE: Values) -> float:
     if first is None or second is None:
         return math.nan
     (basis_ND, rest_DD), (other_NE, _) = first, second
-    turns_DD, correlations, _ = np.linalg.svd(basis_ND.T @ other_NE, full_matrices=False)
-    weights = np.abs(turns_DD.T @ rest_DD).sum(axis=1)
-    return float(weights @ np.minimum(correlations, 1) / weights.sum())
+    turns_DR, correlations_R, _ = np.linalg.svd(basis_ND.T @ other_NE, full_matrices=False)
+    projected_RD = _settled(turns_DR.T @ rest_DD, correlations_R)
+    weights_R = np.abs(projected_RD).sum(axis=1)
+    return float(weights_R @ np.minimum(correlations_R, 1) / weights_R.sum())
+
+
+def _settled(projected_RD: Values, correlations_R: Values) -> Values:
+    """Turn variables of equal correlation to where the first varies most: which of them LAPACK finds is chance."""
+    ends = np.flatnonzero(-np.diff(correlations_R) > EQUAL) + 1
+    groups = []
+    for group_GD in np.split(projected_RD, ends):
+        if len(group_GD) > 1:
+            _, sizes_G, directions_GD = np.linalg.svd(group_GD, full_matrices=False)
+            group_GD = sizes_G[:, None] * directions_GD
+        groups.append(group_GD)
+    return np.concatenate(groups)
 
 
 def _directions(rest_ND: Values) -> tuple[Values, Values] | None:
