@@ -150,7 +150,7 @@ def timed(ways: dict[str, Way], repeats: int, clock: Callable[[], float]) -> dic
 def print_line(name: str, seconds: tuple[float, float], peer: float) -> None:
     middle, spread = seconds
     print(
-        f"{name:20} {1e3 * middle:7.1f} ±{1e3 * spread:5.1f} ms   peer {1e3 * peer:7.1f} ms   ratio {peer / middle:4.1f}"
+        f"{name:20} {1e3 * middle:7.1f} ±{1e3 * spread:5.1f} ms, peer {1e3 * peer:7.1f} ms, ratio {peer / middle:4.1f}"
     )
 
 
