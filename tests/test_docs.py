@@ -31,7 +31,7 @@ PAGES = sorted(
 BLOCK = re.compile(r"(?:^<!-- not run by the tests: ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LANGUAGES_OF_BLOCKS = {"sh", "python", "text", "yaml", "options", "command"}
 TINY_RUN = [*TINY_FLAGS, "--evaluation.eval_every_n_steps", "4"]
-TINY_TEXT_RUN = [*TINY_RUN, "--model.max_seq_len", "32"]
+TINY_LONGER_RUN = [*TINY_RUN, "--model.max_seq_len", "32"]
 TINY_TASKS = ["--smlmt.n_way", "2", "--smlmt.k_shot", "1", "--smlmt.q_query", "1", "--smlmt.tasks_per_step", "1"]
 TINY_WORDS = ["--smlmt.min_token_freq", "1", "--smlmt.max_token_freq", "none"]
 TINY_ADAPT = ["--n_tasks", "4", "--n_languages", "2", "--n_way", "2", "--k_shot", "1", "--q_query", "1"]
@@ -56,7 +56,7 @@ def in_a_tiny_version(words: list[str]) -> list[str]:
     if words[:1] != ["train"] or {"--print_config", "--dry-run"} & set(words):
         return words
     reads_text = "--text" in words
-    sizes = TINY_TEXT_RUN if reads_text else TINY_RUN
+    sizes = TINY_LONGER_RUN if reads_text or "--smlmt.enabled" in words else TINY_RUN
     if "--data.samples" in words:
         sizes = [*sizes, "--model.max_seq_len", "64"]
     if "hybrid" in words or "--smlmt.enabled" in words:

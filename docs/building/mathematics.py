@@ -20,7 +20,7 @@ def with_mathml(page: str) -> str:
         page: HTML, in which formulas stand as LaTeX between ``\(`` and ``\)`` or ``\[`` and ``\]``.
 
     Example:
-        >>> with_mathml('<span class="arithmatex">\\(x\\)</span>')[-31:]
+        >>> with_mathml('<span class="arithmatex">\\(x\\)</span>')[-30:]
         '<mrow><mi>x</mi></mrow></math>'
     """
     return FORMULA.sub(lambda found: _mathml(html.unescape(found[3]), is_block=found[1] == "div"), page)
