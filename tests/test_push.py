@@ -130,7 +130,7 @@ def test_each_checkpoint_becomes_a_branch_and_the_newest_is_main(
     assert not (run / "unpushed").exists()
     assert list(ledger(run)["pushed"]) == ["2", "4", "6"]
     assert ledger(run)["unpushed"] == {}
-    assert capsys.readouterr().err == ""
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_what_is_downloaded_proves_itself(hub: Hub, run: Path, tmp_path: Path) -> None:
@@ -185,15 +185,18 @@ def test_without_a_network_training_goes_on_and_what_it_saved_is_sent_later_bit_
 
 def test_a_server_that_hangs_is_given_up_after_a_time(hub: Hub, run: Path) -> None:
     hub.fault = lambda method, path: HANG
-    train(run, 2, patience=dataclasses.replace(AT_ONCE, attempt_seconds=1.5))
+    train(run, 2, patience=dataclasses.replace(AT_ONCE, attempt_seconds=0.6))
     entry = ledger(run)["unpushed"]["2"]
     assert entry["attempts"] == 3
-    assert entry["reason"] == "no end after 2 seconds"
+    assert entry["reason"] == "no end after 1 s"
 
 
-def test_a_server_that_hangs_holds_the_end_up_no_longer_than_asked(hub: Hub, run: Path) -> None:
+def test_a_server_that_hangs_holds_the_end_up_no_longer_than_asked(
+    hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     hub.fault = lambda method, path: HANG
-    train(run, 2, where=dataclasses.replace(WHERE, wait_seconds=2.0))  # without this it would be five minutes
+    train(run, 2, where=dataclasses.replace(WHERE, wait_seconds=1.5))  # without this it would be five minutes
+    assert "still pushing to me/model: waiting for it, at most 1.5 s" in capsys.readouterr().err
     assert ledger(run)["unpushed"]["2"] == {"attempts": 1, "reason": "it was stopped before it was done"}
     assert held_steps(run) == [2]
 

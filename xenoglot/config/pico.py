@@ -10,6 +10,8 @@ A file is recognised by keys that only those systems have. Then
   question of each class, so `q_query` is 1;
 - a section `checkpointing.learning_dynamics` means that they are kept, with every checkpoint, unless it says that there
   are no `layer_suffixes`; its validation rows are the run's own unless `eval_data` names others;
+- `checkpointing.save_to_hf` pushes, as there, but to a private repository unless it is told otherwise, each checkpoint
+  to a branch of its own; without a token, as without a network, the run goes on, and what was not pushed is held;
 - keys of what there is not yet, or of the machines that its authors ran it on, have no effect, and one warning names
   them; any other unknown key is an error.
 

@@ -2,7 +2,8 @@
 
 A checkpoint that is saved is at once held: its files are linked into the run's folder `unpushed/step_N`, where no
 retention reaches them. What is there is what was not pushed; each goes when the Hub has it. Whatever kills the run,
-the next one, or `xenoglot push`, finds them there.
+the next one, or `xenoglot push`, finds them there. They take room only when the checkpoint itself is gone: then that of
+its weights.
 
 A process of its own talks to the Hub, for one checkpoint at a time: a server that hangs, a library that leaks or
 crashes, takes nothing from the training process, and it can be ended at any moment.

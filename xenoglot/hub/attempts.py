@@ -79,7 +79,7 @@ class Attempts:
         finally:
             limit.cancel()
         if answer is None and is_late.is_set():
-            return Failure(reason=f"no end after {limit_seconds:,.0f} seconds")
+            return Failure(reason=f"no end after {limit_seconds:,.0f} s")
         if answer is None:
             return Failure(reason=STOPPED if self._is_stopped else "the process that sends it died")
         if "commit" in answer:

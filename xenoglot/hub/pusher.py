@@ -24,6 +24,8 @@ from xenoglot.hub.sending import NO_TOKEN, Patience, has_token, send
 
 __all__ = ["Pusher", "require_hub"]
 
+SILENT_SECONDS = 1.0
+"""A run's end may take so long without a word."""
 LAST_ATTEMPTS = 3
 """After so many failures in a row nothing more is tried when the run is at its end."""
 
@@ -97,7 +99,11 @@ class Pusher:
         with self._changed:
             self._is_ending = True
             self._changed.notify_all()
-        self._thread.join(self._config.wait_seconds)
+        self._thread.join(min(SILENT_SECONDS, self._config.wait_seconds))
+        if self._thread.is_alive() and self._config.wait_seconds > SILENT_SECONDS:
+            repo_id, seconds = self._config.repo_id, self._config.wait_seconds
+            print(f"still pushing to {repo_id}: waiting for it, at most {seconds:g} s", file=sys.stderr)
+            self._thread.join(seconds - SILENT_SECONDS)
 
     def _stop(self) -> None:
         with self._changed:
