@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from xenoglot.evaluations.base import Row
 
@@ -57,7 +58,7 @@ def _table(slices: Slices, rows: Sequence[Row]) -> Table:
         table.add_column(name, justify="left" if any(f"{name}_high" in row.metrics for row in rows) else "right")
     for row in rows:
         cells = (_cell(name, row.metrics) for name in metrics)
-        table.add_row(*(str(row.slices[name]) for name in slices), *cells)
+        table.add_row(*(Text(str(row.slices[name])) for name in slices), *cells)
     return table
 
 

@@ -213,7 +213,10 @@ def open_domains(dataset_name: str, split: str = "val") -> list[Domain]:
     names = [domain.name for domain in domains]
     if not domains or len(set(names)) < len(names):
         got = f"the domains {', '.join(names)}" if names else "none"
-        raise DataError(f"{folder}: got {got}; allowed: a folder with a file for each domain, each of another name.")
+        raise DataError(
+            f"{folder}: got {got}; allowed: a folder with a file for each domain, each of another name; or "
+            f"one file. They end in {', '.join(ENDINGS)}."
+        )
     return domains
 
 
