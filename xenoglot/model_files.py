@@ -25,7 +25,7 @@ def further_files(n_ids: int, tokenizer_files: Mapping[str, bytes] = MappingProx
     Example:
         >>> files = further_files(18)
         >>> json.loads(files["generation_config.json"])
-        {'bos_token_id': None, 'eos_token_id': None, 'pad_token_id': 0}
+        {'bos_token_id': None, 'eos_token_id': None, 'pad_token_id': None}
     """
     from tokenizers import Tokenizer
 
@@ -34,5 +34,7 @@ def further_files(n_ids: int, tokenizer_files: Mapping[str, bytes] = MappingProx
     names = json.loads(files[TOKENIZER_CONFIG_FILE])
     bos_id, pad_id = (engine.token_to_id(names.get(task) or "") for task in ("bos_token", "pad_token"))
     eos_id = restore_tokenizer(TOKENIZER_FILE, files[TOKENIZER_FILE], files[TOKENIZER_CONFIG_FILE]).end_of_text
+    if not tokenizer_files:
+        pad_id = None  # rows of ids hold MASK, and transformers would not let a model see what it calls padding
     settings = {"bos_token_id": bos_id, "eos_token_id": eos_id, "pad_token_id": pad_id}
     return files | {GENERATION_FILE: f"{json.dumps(settings, indent=2)}\n".encode()}
