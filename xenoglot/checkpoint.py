@@ -41,7 +41,7 @@ from xenoglot.checkpoint_folders import (
 )
 from xenoglot.comparing import differences
 from xenoglot.config import CheckpointingConfig, ModelConfig
-from xenoglot.dynamics_files import dynamics_steps
+from xenoglot.dynamics_files import has_dynamics
 from xenoglot.errors import DataError, OutputError, ResumeError
 from xenoglot.files import StagedFiles, reason_of, write_whole
 from xenoglot.folders import clean_up, remove_folder, staged_folder
@@ -236,8 +236,9 @@ class Checkpoints:
                     for path, tensors in tensor_files.items():
                         with staged.open(folder / path) as file:
                             write_tensors(file, tensors)
-                for path, content in files.items():
-                    write_whole(folder / path, content)
+                    for path, content in files.items():
+                        with staged.open(folder / path) as file:
+                            file.write(content)
                 write_manifest(folder, {"step": step})
             if not (self._run_folder / FIRST_SAVE).exists():
                 write_whole(self._run_folder / FIRST_SAVE, f"{step}\n".encode())
@@ -251,9 +252,10 @@ class Checkpoints:
 
     def _remove_what_is_not_kept(self) -> None:
         steps = saved_steps(self._run_folder)
-        kept = kept_steps(self._config, steps) | set(dynamics_steps(self._run_folder))
-        for step in sorted(set(steps) - kept):
-            remove_folder(checkpoint_folder(self._run_folder, step))
+        for step in sorted(set(steps) - kept_steps(self._config, steps)):
+            folder = checkpoint_folder(self._run_folder, step)
+            if not has_dynamics(folder):
+                remove_folder(folder)
 
     def __enter__(self) -> Self:
         for folder in (self._run_folder, *self._run_folder.glob("*/")):

@@ -8,6 +8,7 @@ Source: https://huggingface.co/docs/hub/model-cards.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -236,7 +237,13 @@ def _configuration(config: RunConfig | None) -> Iterator[str]:
     told = {section: _without_places(mapping[section]) for section in OF_THE_MODEL if mapping[section]}
     if not config.smlmt.enabled:
         del told["smlmt"]
-    yield f"## Configuration\n\n```yaml\n{yaml.safe_dump(told, sort_keys=False, allow_unicode=True)}```"
+    yield f"## Configuration\n\n```yaml\n{_as_yaml(json.dumps(told))}```"
+
+
+@functools.lru_cache(maxsize=4)
+def _as_yaml(values: str) -> str:
+    """Spell JSON as YAML; once for all the checkpoints of a run, for it takes as long as a small model's step."""
+    return str(yaml.safe_dump(json.loads(values), sort_keys=False, allow_unicode=True))
 
 
 def _without_places(value: Any) -> Any:
