@@ -14,7 +14,10 @@ from mkdocs.structure.files import File
 def on_config(config: Any) -> Any:
     """Put the API pages into the navigation, in the order of the house."""
     entries = [{title: path} for title, path, _ in api_pages(config["docs_dir"])]
-    config["nav"].append({"API": entries})
+    [reference] = [
+        section["Reference"] for section in config["nav"] if isinstance(section, dict) and "Reference" in section
+    ]
+    reference.append({"API": entries})
     return config
 
 
