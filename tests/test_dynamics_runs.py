@@ -22,6 +22,7 @@ from xenoglot.decoder import Decoder
 from xenoglot.devices import Devices
 from xenoglot.dynamics_files import dynamics_steps, read_dynamics
 from xenoglot.errors import DataError, OptionError
+from xenoglot.estimates import estimate
 from xenoglot.learner import Learner
 from xenoglot.pico_analyze import write_pico_analyze
 from xenoglot.run import start
@@ -251,6 +252,26 @@ def test_a_suffix_that_matches_nothing_ends_the_run_before_it_begins(tmp_path: P
     with pytest.raises(OptionError, match=r"learning_dynamics.layer_suffixes: got 'swiglu.w2'; .*mean 'swiglu.w_2'"):
         train(tmp_path / "run", {**ON, f"{DYNAMICS}layer_suffixes": ["swiglu.w2"]})
     assert not list(tmp_path.rglob("step_*"))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"layer_suffixes": ["embed_tokens", "norm", "lm_head", "down_proj"], "sequence_idx": None},
+        {"attention_patterns": True, "optimizer_state": True},
+    ],
+)
+def test_they_take_the_disk_that_was_said(tmp_path: Path, more: dict[str, Any]) -> None:
+    own = {f"{DYNAMICS}{name}": value for name, value in more.items()}
+    options = {"data.easy_start": False, "checkpointing.keep_last": 1, f"{DYNAMICS}steps": [1, 4], **own}
+    config = configured(tmp_path / "run", {f"{DYNAMICS}enabled": True, **options, "model.max_seq_len": 64})
+    said = estimate(config)
+    assert (said.n_checkpoints, said.n_dynamics) == (4, 2)  # 1, 4, 6, and 3 while it is written
+    folder = start(config).folder / "checkpoints" / "step_4" / "learning_dynamics"
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert size == pytest.approx(said.dynamics_bytes, rel=0.1, abs=6_000)  # names and shapes take some
+    assert "2 times learning dynamics of" in str(said)
 
 
 # pico-analyze

@@ -23,6 +23,7 @@ from xenoglot.checkpoint_folders import is_save_due, kept_steps
 from xenoglot.config import ModelConfig, RunConfig
 from xenoglot.decoder import Decoder
 from xenoglot.devices import Devices
+from xenoglot.dynamics_sizes import dynamics_bytes, recorded_steps
 from xenoglot.learner import Learner
 from xenoglot.model_sizes import parameters_of
 from xenoglot.objectives.autoregressive import Autoregressive
@@ -92,7 +93,9 @@ class Estimate:
         evaluation_flops: Floating-point operations of all evaluations on fresh languages; 0 for a text.
         memory_bytes: Of one device, at the peak.
         n_checkpoints: How many are kept, and one that is being written.
-        checkpoint_bytes: Of each.
+        checkpoint_bytes: Of each, without learning dynamics.
+        n_dynamics: At how many steps learning dynamics are kept.
+        dynamics_bytes: Of each of these.
         seconds: Of the whole run, on this machine.
         probe: How the time was found.
     """
@@ -106,6 +109,8 @@ class Estimate:
     memory_bytes: int
     n_checkpoints: int
     checkpoint_bytes: int
+    n_dynamics: int
+    dynamics_bytes: int
     seconds: float
     probe: str
 
@@ -113,7 +118,8 @@ class Estimate:
         n_steps, n_tokens = sum(phase.n_steps for phase in self.phases), sum(phase.tokens for phase in self.phases)
         stages = f", in {len(self.phases)} stages" if len(self.phases) > 1 else ""
         ids = f"{self.n_ids:,} ids" if self.ids_are_known else f"{self.n_ids:,} ids, which the data may not have"
-        disk = self.n_checkpoints * self.checkpoint_bytes
+        disk = self.n_checkpoints * self.checkpoint_bytes + self.n_dynamics * self.dynamics_bytes
+        dynamics = f", and {self.n_dynamics} times learning dynamics of {_bytes(self.dynamics_bytes)}"
         evaluations = f"; {self.evaluation_flops:.2g} more for evaluations" if self.evaluation_flops else ""
         lines = {
             "parameters": f"{self.n_parameters:,}, with {ids}",
@@ -121,7 +127,8 @@ class Estimate:
             "tokens": f"{n_tokens:,}",
             "operations": f"{self.flops:.2g} additions and multiplications of floating-point numbers{evaluations}",
             "memory": f"{_bytes(self.memory_bytes)} a device: weights, gradients, optimizer, activations",
-            "disk": f"{_bytes(disk)}: at most {self.n_checkpoints} checkpoints of {_bytes(self.checkpoint_bytes)}",
+            "disk": f"{_bytes(disk)}: at most {self.n_checkpoints} checkpoints of {_bytes(self.checkpoint_bytes)}"
+            + (dynamics if self.n_dynamics else ""),
             "time": f"about {_duration(self.seconds)}: {self.probe}",
         }
         return "\n".join(
@@ -166,6 +173,8 @@ def estimate(config: RunConfig) -> Estimate:
         ),
         n_checkpoints=_checkpoints(config),
         checkpoint_bytes=BYTES_PER_PARAMETER_ON_DISK * n_parameters,
+        n_dynamics=len(recorded_steps(config)),
+        dynamics_bytes=dynamics_bytes(config) if config.checkpointing.learning_dynamics.enabled else 0,
         seconds=(sum(flops) / (fabric.num_devices * fabric.num_nodes) + evaluation_flops) / flops_per_second,
         probe=probe,
     )
@@ -203,8 +212,9 @@ def _checkpoints(config: RunConfig) -> int:
     settings, last = config.checkpointing, config.training.max_steps
     powers = (1 << exponent for exponent in range(last.bit_length()))
     candidates = {*range(0, last + 1, settings.save_every_n_steps), *powers} - {0}
-    saved = {step for step in candidates if is_save_due(settings, step)} | {last}
-    kept = kept_steps(settings, saved)
+    recorded = recorded_steps(config)
+    saved = {step for step in candidates if is_save_due(settings, step)} | {last} | recorded
+    kept = kept_steps(settings, saved) | recorded
     return len(kept) + (len(kept) < len(saved))  # one goes only when the next is there
 
 
