@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import huggingface_hub
 import pytest
 import torch
 from configurations import TINY_FLAGS
-from hub_stand_in import TOKEN, Hub, running_hub, surroundings
+from hub_stand_in import HANG, TOKEN, Hub, running_hub, surroundings
 
 from xenoglot import cli
 from xenoglot.checkpoint import Checkpoints, TrainingState
@@ -160,6 +163,24 @@ def test_a_run_ends_the_same_whether_it_is_pushed_or_not(
         *(path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()),
     ]
     assert not [text for text in everything if TOKEN in text]
+
+
+def test_ctrl_c_while_the_end_waits_ends_it_at_once(hub: Hub, tmp_path: Path) -> None:
+    hub.fault = lambda method, path: HANG
+    words = ["train", *TINY_FLAGS, "--evaluation.reference_predictors", "false", "--checkpointing.run_name", "run"]
+    words += ["--checkpointing.save_to_hf"]
+    words += ["--checkpointing.hf_checkpoint.repo_id", "me/model", "--checkpointing.hf_checkpoint.wait_seconds", "1e6"]
+    with subprocess.Popen([sys.executable, "-m", "xenoglot", *words], stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        for line in run.stderr:
+            if "waiting for it, at most 1e+06 s" in line:
+                break
+        run.send_signal(signal.SIGINT)
+        told = run.stderr.read()
+    assert run.returncode == 128 + signal.SIGINT
+    assert "step 4 not pushed (it was stopped before it was done)" in told
+    assert held_steps(tmp_path / "runs" / "run") == [4]
+    assert cli.main(["verify", "runs/run"]) == 0
 
 
 def losses(run: Path) -> list[float]:

@@ -59,6 +59,7 @@ class Pusher:
         self._changed = threading.Condition()
         self._n_saved = 0
         self._is_ending = self._is_stopped = self._has_given_up = False
+        self._is_done = threading.Event()  # until Python 3.12, Ctrl-C during a thread's join makes it look ended
         self._thread = threading.Thread(target=self._run, name="xenoglot-hub", daemon=True)
 
     def take(self, step: int) -> None:
@@ -91,7 +92,7 @@ class Pusher:
                 self._end()
         finally:
             self._stop()
-            self._thread.join()
+            self._is_done.wait()
             with self._surviving("what was not pushed is not listed"):
                 self._list_the_rest()
 
@@ -99,11 +100,10 @@ class Pusher:
         with self._changed:
             self._is_ending = True
             self._changed.notify_all()
-        self._thread.join(min(SILENT_SECONDS, self._config.wait_seconds))
-        if self._thread.is_alive() and self._config.wait_seconds > SILENT_SECONDS:
-            repo_id, seconds = self._config.repo_id, self._config.wait_seconds
+        repo_id, seconds = self._config.repo_id, self._config.wait_seconds
+        if not self._is_done.wait(min(SILENT_SECONDS, seconds)) and seconds > SILENT_SECONDS:
             print(f"still pushing to {repo_id}: waiting for it, at most {seconds:g} s", file=sys.stderr)
-            self._thread.join(seconds - SILENT_SECONDS)
+            self._is_done.wait(seconds - SILENT_SECONDS)
 
     def _stop(self) -> None:
         with self._changed:
@@ -112,8 +112,11 @@ class Pusher:
         self._attempts.stop()
 
     def _run(self) -> None:
-        with self._surviving("pushing stopped"):
-            self._push_until_the_end()
+        try:
+            with self._surviving("pushing stopped"):
+                self._push_until_the_end()
+        finally:
+            self._is_done.set()
 
     def _push_until_the_end(self) -> None:
         n_failures = 0
