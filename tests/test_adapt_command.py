@@ -74,6 +74,18 @@ def test_own_labels(text_model: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "all weights" in capsys.readouterr().out
 
 
+def test_sixty_labelled_lines_will_do(text_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labelled = tmp_path / "intents.jsonl"
+    lines = [{"text": f"{word} {number}", "label": word} for word in ("yes", "no", "why") for number in range(20)]
+    labelled.write_text("\n".join(map(json.dumps, lines)))
+    few = ["--n_way", "3", "--k_shot", "2", "--q_query", "2", "--n_tasks", "3", "--output", str(tmp_path)]
+    assert main(["adapt", str(text_model), "--labelled", str(labelled), *few]) == 0
+    assert "chance 0.333; 3 tasks" in capsys.readouterr().out
+    few[3] = "40"
+    assert main(["adapt", str(text_model), "--labelled", str(labelled), *few]) == 2
+    assert "validation: got 0 labels with at least 42" in capsys.readouterr().err
+
+
 def test_new_languages_by_several_models(
     language_model: Path, text_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,7 +40,9 @@ from xenoglot.model_folders.places import hub_name
 __all__ = ["OpenedModel", "family_of", "labelled_examples", "open_model", "own_sentences"]
 
 HELD_OUT_SHARE = 1 / 3
-"""Of one's own input, a third each is for rates to be chosen on, and to be measured on."""
+"""Of one's own sentences, a third each is for rates to be chosen on, and to be measured on."""
+LABELLED_SHARE = 1 / 2
+"""Of labelled examples, of which people have few, half each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,7 @@ def own_sentences(model: OpenedModel, path: str | Path, **sizes: Any) -> Episode
 
 def labelled_examples(model: OpenedModel, path: str | Path, **sizes: Any) -> EpisodeSource:
     """Make tasks of one's own labelled examples; as `own_sentences`, with the arguments of `LabelledTasks`."""
-    options = {"max_length": model.decoder.config.max_seq_len, "held_out_share": HELD_OUT_SHARE} | sizes
+    options = {"max_length": model.decoder.config.max_seq_len, "held_out_share": LABELLED_SHARE} | sizes
     return LabelledTasks.from_file(path, _tokenizer(model), **options)
 
 

@@ -26,12 +26,14 @@ from xenoglot.errors import DataError
 from xenoglot.evaluations.base import Row
 from xenoglot.evaluations.few_shot import Curves, Features, FewShot, curve_rows, difference_rows
 
-__all__ = ["Way", "check_same_tasks", "measured_curves", "paired_rows", "rows_of"]
+__all__ = ["STEPPED", "Way", "check_same_tasks", "measured_curves", "paired_rows", "rows_of"]
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Of which the one that suits a way of adapting best is chosen, on tasks that are not measured."""
 ALL_WEIGHTS_RATES = (0.01, 0.03, 0.1)
 ALL_WEIGHTS_CLIP_NORM = 1.0
+AS_TRAINED, LINEAR, EVERYTHING = STEPPED = ("as it was trained", "linear head", "all weights")
+"""Ways of adapting by gradient steps; the others solve for a head at once."""
 CONTROL = "permuted support labels"
 UNTRAINED = "ridge head, untrained model"
 
@@ -65,18 +67,18 @@ def measured_curves(
     """
     ways = {f"{kind} head": _way(model.decoder, kind) for kind in ("linear", "ridge", "prototype")}
     evaluation = FewShot(tasks=tasks, learners=ways, n_episodes=n_episodes)
-    ways["linear head"] = evaluation.tuned(model.decoder, ways["linear head"], seed, RATES)
+    ways[LINEAR] = evaluation.tuned(model.decoder, ways[LINEAR], seed, RATES)
     if model.learner is not None:
-        ways = {"as it was trained": model.learner} | ways
+        ways = {AS_TRAINED: model.learner} | ways
     if with_all_weights:
         learner = _way(model.decoder, "linear", adapts="all", inner_clip_norm=ALL_WEIGHTS_CLIP_NORM)
-        ways["all weights"] = evaluation.tuned(model.decoder, learner, seed, ALL_WEIGHTS_RATES, n_episodes=10)
+        ways[EVERYTHING] = evaluation.tuned(model.decoder, learner, seed, ALL_WEIGHTS_RATES, n_episodes=10)
     features = Features()
     curves = {Way(name): evaluation.measure(model.decoder, way, seed, features) for name, way in ways.items()}
     untrained = Decoder(model.decoder.config).eval()
     curves[Way(UNTRAINED)] = evaluation.measure(untrained, _way(untrained, "ridge"), seed)
-    curves[Way("linear head", CONTROL)] = dataclasses.replace(evaluation, n_steps=evaluation.n_steps[-1:]).measure(
-        model.decoder, ways["linear head"], seed, features, are_labels_permuted=True
+    curves[Way(LINEAR, CONTROL)] = dataclasses.replace(evaluation, n_steps=evaluation.n_steps[-1:]).measure(
+        model.decoder, ways[LINEAR], seed, features, are_labels_permuted=True
     )
     return curves
 

@@ -30,8 +30,10 @@ CHECKPOINT is a run, one of its checkpoints, or any folder of a Llama model. Sev
 
 Sentences and labels become few-shot tasks, which are held out: accuracy and loss before any gradient step and after 1,
 2, 5, 10, 20 and 50, with 95 % intervals, beside closed-form heads, an untrained model, and a control whose labels say
-nothing. Rates are chosen on other tasks. A language is learned in two ways, by reading on and by gradient steps,
-beside its floor.
+nothing. Rates are chosen on other tasks. Held out is what this command does not adapt to: give text that the run was
+not trained on, or its words and sentences are not new to it.
+
+A language is learned in two ways, by reading on and by gradient steps, beside its floor.
 
 With --against, every CHECKPOINT is also compared with OTHER task by task, on the very same tasks or languages: far
 smaller differences are told from chance than by two intervals side by side.
@@ -157,6 +159,8 @@ def _tasks_solved(models: Mapping[str, OpenedModel], arguments: argparse.Namespa
     curves = {}
     for name, model in models.items():
         print(f"adapting {name} ...", file=sys.stderr)
+        if model.config is not None and str(path) in (model.config.data.text, model.config.smlmt.sentences):
+            print(f"note: {name} was trained on {path}, so its tasks are not new to it", file=sys.stderr)
         options = {"n_episodes": arguments.n_tasks, "seed": arguments.seed}
         curves[name] = measured_curves(model, tasks[name], with_all_weights=arguments.all_weights, **options)
     results = {name: rows_of(of_model) for name, of_model in curves.items()}
@@ -199,6 +203,7 @@ def _check_same_family(families: Mapping[str, Family], name: str, other: str) ->
 
 
 def _draw(results: Mapping[str, Sequence[Row]], path: Path, arguments: argparse.Namespace) -> None:
+    from xenoglot.adapting_curves import STEPPED
     from xenoglot.figures_adapting import draw_few_shot, draw_language_learning
 
     labels = _labels(results)
@@ -212,6 +217,8 @@ def _draw(results: Mapping[str, Sequence[Row]], path: Path, arguments: argparse.
         for name, rows in results.items()
         for method in dict.fromkeys(row.slices["method"] for row in rows)
     }
+    if len(results) > 1:  # what takes no steps is in the table, and would hide what does
+        curves = {name: rows for name, rows in curves.items() if rows[0].slices["method"] in STEPPED}
     what = "sentences" if arguments.sentences else "labels"
     return draw_few_shot(curves, path, title=f"Held-out tasks of your own {what}, {arguments.n_way}-way")
 

@@ -51,11 +51,12 @@ class LabelledTasks(EpisodeSource):
         q_query: Examples of each in the query set.
         seed: 0 to 2^63 - 1. The splits do not depend on it.
         max_length: Tokens of an example; what a longer one has more is cut off.
-        held_out_share: Share of the examples of validation and of test each.
+        held_out_share: Share of the examples of validation and of test each; with 0.5 none are left to train on.
         source: What to call the examples in messages.
 
     Raises:
-        DataError: If there are too few labels or examples for tasks of the train split, or a text is empty.
+        DataError: If there are too few labels or examples for tasks of the train split, or of the others where nothing
+            is left to train on; or a text is empty.
         OptionError: If an argument is not allowed.
 
     Example:
@@ -96,7 +97,8 @@ class LabelledTasks(EpisodeSource):
             split: [np.flatnonzero((splits == place) & (of_label == label)) for label in range(len(self._labels))]
             for place, split in enumerate(SPLITS)
         }
-        self._usable("train")
+        for split in ("train",) if held_out_share < 0.5 else ("validation", "test"):
+            self._usable(split)
 
     @classmethod
     def from_file(
