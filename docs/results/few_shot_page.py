@@ -105,6 +105,8 @@ def _of_text(measured: Measured) -> Iterator[str]:
             f"less {BASE}",
         ]
         yield _table(headings, _fine_tuned(measured, fine_tuned, n_tasks))
+    else:
+        yield "Fine-tuning of all weights, the slowest part, has not been measured on this text."
     if (measured.folder / "costs.json").exists():
         yield "Cost of a step on one task, one thread of a shared machine (operations are exact, times rough):"
         yield _table(["step", "MFLOP", "times", "ms", "times"], _costs(measured.folder / "costs.json"))
