@@ -48,14 +48,14 @@ def options_table(name: str) -> str:
     if kind == "config":
         sections = dict(_sections("", RunConfig))
         if rest:
-            return _table(sections[rest], prefix=f"{rest}.")
+            return f"Under `{rest}`:\n\n{_table(sections[rest])}"
         return "\n\n".join(
-            f"## `{path}`\n\n{_summary(section)}\n\n{_table(section, prefix=f'{path}.')}"
+            f"## `{path}`\n\n{_summary(section)}\n\n{_table(section)}"
             for path, section in sections.items()
             if options_of(section)
         )
     members = {"languages": languages.registry.members, "predictors": predictors.registry.members}[kind]()
-    return _table(members[rest], prefix="")
+    return _table(members[rest])
 
 
 def help_of(command: str) -> str:
@@ -78,16 +78,15 @@ def _summary(section: type) -> str:
     return (section.__doc__ or "").partition("\n")[0]
 
 
-def _table(owner: type, *, prefix: str) -> str:
+def _table(owner: type) -> str:
     declared = options_of(owner)
     if not declared:
         return "*It has no options.*"
-    rows = [_row(option, prefix) for option in declared]
-    return "\n".join(["| option | default | allowed | meaning |", "|---|---|---|---|", *rows])
+    return "\n".join(["| option | default | allowed | meaning |", "|---|---|---|---|", *map(_row, declared)])
 
 
-def _row(option: Option, prefix: str) -> str:
-    names = ", ".join(f"`{name}`" for name in (f"{prefix}{option.name}", *option.flags))
+def _row(option: Option) -> str:
+    names = ", ".join(f"`{name}`" for name in dict.fromkeys((option.name, *option.flags)))
     unit = f" ({option.unit})" if option.unit and option.unit not in option.doc else ""
     cells = (names, _default(option.default), option.allowed, f"{option.doc}{unit}")
     return "| " + " | ".join(cell.replace("|", r"\|").replace("*", r"\*") for cell in cells) + " |"

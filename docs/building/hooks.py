@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from api_pages import api_pages
@@ -12,13 +13,20 @@ from mkdocs.structure.files import File
 
 
 def on_config(config: Any) -> Any:
-    """Put the API pages into the navigation, in the order of the house."""
-    entries = [{title: path} for title, path, _ in api_pages(config["docs_dir"])]
-    [reference] = [
-        section["Reference"] for section in config["nav"] if isinstance(section, dict) and "Reference" in section
-    ]
-    reference.append({"API": entries})
+    """Complete the navigation: the pages of results, and those of the API in the order of the house."""
+    docs = Path(config["docs_dir"])
+    sections = {
+        title: pages for section in config["nav"] if isinstance(section, dict) for title, pages in section.items()
+    }
+    for page in sorted((docs / "results").glob("*.md")):
+        sections["Results"].append({title_of(page): page.relative_to(docs).as_posix()})
+    sections["Reference"].append({"API": [{title: path} for title, path, _ in api_pages(config["docs_dir"])]})
     return config
+
+
+def title_of(page: Path) -> str:
+    """Return a page's first heading."""
+    return page.read_text().partition("\n")[0].removeprefix("# ")
 
 
 def on_files(files: Any, config: Any) -> Any:
