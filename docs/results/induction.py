@@ -3,7 +3,8 @@
     python docs/results/induction.py
 
 trains the default run with three seeds and a checkpoint every 25 steps, looks into all of them, and writes induction.md
-and induction.png beside this file. Runs are kept in ``--work``, and are not made again. Two cores: about ten minutes.
+and induction.png beside this file. Runs and what was found in them are kept in ``--work``, and are not made again. Two
+cores: about ten minutes.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import torch
 from matplotlib.figure import Figure
 
 from xenoglot import run
-from xenoglot.analysis import AnalysisConfig, analyze
+from xenoglot.analysis import FOLDER, AnalysisConfig, analyze
 from xenoglot.analysis.heads import COPY, INDUCTION, PREVIOUS, matched
-from xenoglot.analysis.results import Finding
+from xenoglot.analysis.results import JSON_LINES_FILE, Finding, read_findings
 from xenoglot.analysis.tables import curve, formation, head_curves, rank_correlation
 from xenoglot.checkpoint_folders import checkpoint_folder
 from xenoglot.config import default_config, with_overrides
@@ -51,7 +52,7 @@ def main() -> None:
     work = parser.parse_args().work
     for seed in SEEDS:
         train(work, seed)
-    found = {seed: analyze([work / f"seed{seed}"], AnalysisConfig())[0].findings for seed in SEEDS}
+    found = {seed: findings_of(work / f"seed{seed}") for seed in SEEDS}
     without = {seed: losses_without_heads(work / f"seed{seed}") for seed in SEEDS}
     page = Path(__file__).with_suffix(".md")
     draw(found, page.with_suffix(".png"))
@@ -65,6 +66,12 @@ def train(work: Path, seed: int) -> None:
     config = with_overrides(default_config(), SETTINGS | own)
     if not checkpoint_folder(work / f"seed{seed}", config.training.max_steps).exists():
         run.start(config)
+
+
+def findings_of(folder: Path) -> Findings:
+    """Look into a run, unless that was done."""
+    kept = folder / FOLDER / JSON_LINES_FILE
+    return read_findings(kept) if kept.exists() else analyze([folder], AnalysisConfig())[0].findings
 
 
 @torch.no_grad()
@@ -186,7 +193,22 @@ def correlation(findings: Findings, score: str, until_step: int | None = None) -
 
 
 CONCLUSION = """\
-CONCLUSION"""
+What it shows, at this size:
+
+- Loss and scores move together, in every seed: until step 100 there is nothing; between steps 100 and 175 a
+  previous-token head forms in layer 0 and induction heads in layer 1, and there the loss falls from 3.0 to 1.8 or less.
+  When rows become longer and languages harder, at step 200, the score on random tokens grows two- to fourfold within 25
+  steps, and the loss falls by another 0.35.
+- Copying comes before: heads of layer 1 raise the logits of whatever they attend to (copy score above 0.9) by step 50
+  in every seed. What forms later is knowing where to look.
+- Heads are needed: without either head of layer 0, one of which looks at the previous token, the finished models lose
+  1.8 to 3.7 instead of 0.71. Without one of the two heads of layer 1 they lose 1.1 to 1.4: each has the other beside it.
+- Rank correlations over all checkpoints say less than the picture: most checkpoints are after step 500, where scores on
+  new languages stay as they are or fall a little while the loss still falls by 0.15. What is learned there is not seen
+  by these scores. Up to step 500 they are -0.80 to -0.87.
+
+Correlation is no cause, zeroing a head is a rude way of leaving it out, and the easier languages of the first 200 steps
+decide when things form: three seeds, one size, one family."""
 
 
 if __name__ == "__main__":
