@@ -199,18 +199,28 @@ def _table(headings: Sequence[str], lines: Iterator[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-CONCLUSION = "TO COME"
+CONCLUSION = """\
+- **Made-up languages do not help with names.** With the blocks as they are (*embedding*), those trained on languages do
+  worse than untrained ones, 0.226 against 0.322 (−0.096 ± 0.045), with each of the three seeds.
+- When everything learns, nothing can be told: one untrained seed did not get going at this rate (0.057, and 0.115 on
+  dev), and the other two pairs are −0.038 and −0.001 apart.
+- **Text helps a linear head**, 0.144 against 0.053 (+0.091 ± 0.058), though its vectors are learned too and those of
+  the untrained decoder are not. When everything learns, the same untrained seed hides whether text helps.
+- Who only says O has F1 0 and is right about 94 % of the words, as everybody is here: F1 is the number to look at.
+
+Decoders and data are tiny, a word does not see what follows it, and the rate of *embedding* and *all* was not chosen
+for each model. One size, one language, one small test set: nothing here says how it goes on."""
 
 INTRODUCTION = """\
 # Named entities after made-up languages, after text, and after nothing
 
-Made by `python docs/results/tagging.py {iob2} {text}`, one thread; nothing here is written by hand but these
-sentences.
+Made by `python docs/results/tagging.py {iob2} {text}`, one thread; nothing here
+is written by hand but these sentences.
 
-**The task.** {iob2}, the dev part of Universal NER's English EWT, is split by sentence: {n_train} to learn from
-({spans_train} entities), {n_dev} to stop and choose by ({spans_dev}), {n_test} to be judged by ({spans_test});
-sentences with the same words are in one part. A decoder reads a sentence once, left to right; a linear head tags each
-word at its last token. F1 of whole entities, counted by seqeval.
+**The task.** {iob2}, the dev part of Universal NER's English EWT, is split by sentence:
+{n_train} to learn from ({spans_train} entities), {n_dev} to stop and choose by ({spans_dev}), {n_test} to be judged by
+({spans_test}); sentences with the same words are in one part. A decoder reads a sentence once, left to right; a linear
+head tags each word at its last token. F1 of whole entities, counted by seqeval.
 
 **The decoders.** All have 2 layers of width 64 and a window of 256 tokens (82 thousand numbers in the blocks), three
 seeds each, and read the same BPE of 2,048 ids, made of {text}.
@@ -221,7 +231,7 @@ seeds each, and read the same BPE of 2,048 ids, made of {text}.
 - *nothing*: untrained blocks, with the very same fresh token vectors, head and order of sentences as *made-up
   languages*.
 
-**What learns.** *head*: only the linear head, on features that are computed once (the best on dev of three rates).
+**What learns.** *head*: only the linear head, on features that are computed once; the best on dev of three rates.
 *embedding*: head and token vectors, the blocks stay as they are. *all*: everything. The latter two by Adam at 0.01, at
 most 12 epochs. ± is the 95 % interval over three seeds, t = 4.3: wide, and about these {n_test} sentences only."""
 

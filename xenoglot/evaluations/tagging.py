@@ -45,7 +45,7 @@ from xenoglot.rng import MAX_SEED, derive
 __all__ = ["TagScores", "Tagging", "tagging_rows", "untrained_twin", "with_fresh_embedding"]
 
 HEAD_RATES = (0.003, 0.01, 0.03)
-OTHER_RATES = (0.001, 0.003)
+OTHER_RATES = (0.003, 0.01)
 ONLY_OUTSIDE = "only O"
 
 
