@@ -202,7 +202,7 @@ What it shows, at this size:
 - Copying comes before: heads of layer 1 raise the logits of whatever they attend to (copy score above 0.9) by step 50
   in every seed. What forms later is knowing where to look.
 - Heads are needed: without either head of layer 0, one of which looks at the previous token, the finished models lose
-  1.8 to 3.7 instead of 0.71. Without one of the two heads of layer 1 they lose 1.1 to 1.4: each has the other beside it.
+  1.8 to 3.7 instead of 0.71; without one of the two heads of layer 1, 1.1 to 1.4: each has the other beside it.
 - Rank correlations over all checkpoints say less than the picture: most checkpoints are after step 500, where scores on
   new languages stay as they are or fall a little while the loss still falls by 0.15. What is learned there is not seen
   by these scores. Up to step 500 they are -0.80 to -0.87.
