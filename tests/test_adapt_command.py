@@ -208,7 +208,9 @@ def test_models_are_compared_on_the_same_languages(
         assert metrics["loss_nats_difference_low"] < metrics["loss_nats_difference"]
 
 
-def test_a_run_is_opened_with_all_that_it_learned(sentences: Path, tmp_path: Path) -> None:
+def test_a_run_is_opened_with_all_that_it_learned(
+    sentences: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = {f"model.{name}": value for name, value in SIZES.items()} | {
         "checkpointing.runs_dir": str(tmp_path),
         "checkpointing.run_name": "mine",
@@ -232,6 +234,10 @@ def test_a_run_is_opened_with_all_that_it_learned(sentences: Path, tmp_path: Pat
         assert torch.equal(value, state[f"objective:{name}"])
     assert float(learned["head.log_scale"]) != pytest.approx(float(np.log(10)), abs=1e-9)
     assert open_model(folder / "checkpoints" / "step_2").name == "mine, step 2"
+    assert main(["adapt", str(folder), "--sentences", str(sentences), *FEW, "--output", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert "as it was trained" in told.out
+    assert f"note: mine, step 2 was trained on {sentences}" in told.err
     (folder / "checkpoints" / "step_2" / "model.safetensors").write_bytes(b"")
     with pytest.raises(DataError, match="none of them whole"):
         open_model(folder)
