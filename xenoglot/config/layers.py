@@ -166,10 +166,10 @@ def _with_named_size(layer: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _with_own_tokenizer(said: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Let a pretrained model read text with its own tokenizer, unless another is named."""
+    """Let a pretrained model read text with its own tokenizer, unless something is said of the tokenizer."""
     origin, data = _section(said, "model").get("from_pretrained"), _section(said, "data")
     is_text = data.get("text") is not None or _section(data, "dataset").get("name") is not None
-    if not (isinstance(origin, str) and is_text) or _section(data, "tokenizer").get("name") is not None:
+    if not (isinstance(origin, str) and is_text) or "name" in _section(data, "tokenizer"):
         return said
     file = model_folder(origin) / "tokenizer.json"
     if not file.is_file() or are_id_words(file.read_bytes()):
