@@ -77,6 +77,7 @@ def configurations(draw: st.DrawFn, words: st.SearchStrategy[str] = ANY_WORDS) -
         "attention_n_kv_heads": heads,
         "attention_n_heads": heads * groups,
         "d_model": 2 * heads * groups * draw(st.integers(1, 9)),
+        "from_pretrained": None,  # sizes would be read from there: tests/test_train_from_pretrained.py
     }
     mapping["evaluation"]["paloma"]["max_length"] = None
     fabric, parts = mapping["training"]["fabric"], mapping["training"]["optimization"]["gradient_accumulation_steps"]
