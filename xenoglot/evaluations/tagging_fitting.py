@@ -163,7 +163,7 @@ class _Cached:
     def __init__(self, tagger: Tagger, parts: Sequence[Part]) -> None:
         self._known: dict[int, Tensor] = {}
         for windows in (chunk for part in parts for chunk in _chunks(part.windows)):
-            features = tagger.features(windows).split([len(window.positions) for window in windows])
+            features = torch.split(tagger.features(windows), [len(window.positions) for window in windows])
             self._known |= {id(window): of_window for window, of_window in zip(windows, features, strict=True)}
 
     def features(self, windows: Sequence[Window]) -> Tensor:
