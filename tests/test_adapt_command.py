@@ -12,8 +12,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from xenoglot.adapting import open_model, own_sentences
-from xenoglot.adapting_curves import Way, measured_curves
+from xenoglot.applying.adapting import open_model, own_sentences
+from xenoglot.applying.adapting_curves import Way, measured_curves
 from xenoglot.cli import main
 from xenoglot.config import ModelConfig, default_config, with_overrides
 from xenoglot.corpus.subwords import train_bpe

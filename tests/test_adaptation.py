@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from synthetic_tasks import decoder, episode, language_episode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from xenoglot import blocks
 from xenoglot.adaptation import AdaptationConfig, ClassifierHeadConfig, Descent, MetaLearner, meta_learner
 from xenoglot.adaptation.descent import twice_differentiable_attention
 from xenoglot.adaptation.tasks import FeatureTask
 from xenoglot.errors import DataError, OptionError
 from xenoglot.rng import generator
+from xenoglot.transformer import blocks
 
 EXACT = ("exact", "checkpoint", "adjoint")
 BY_STEPS = ("linear", "mlp", "generated")

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from xenoglot import measures
-from xenoglot.circuits import ov_activations, ov_circuits, ov_products
 from xenoglot.config import ModelConfig
 from xenoglot.decoder import Decoder
 from xenoglot.errors import DataError, OptionError
+from xenoglot.mechanisms.circuits import ov_activations, ov_circuits, ov_products
 
 HEADS = [(4, 4), (4, 2), (4, 1), (6, 3), (6, 2)]
 

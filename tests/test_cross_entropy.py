@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xenoglot import cross_entropy
-from xenoglot.cross_entropy import has_fast_chunks, linear_cross_entropy
+from xenoglot.transformer import cross_entropy
+from xenoglot.transformer.cross_entropy import has_fast_chunks, linear_cross_entropy
 
 
 def problem(n_rows: int, n_ids: int, dtype: torch.dtype = torch.float64, scale: float = 1.0):

@@ -16,16 +16,16 @@ import yaml
 from torch import Tensor, nn
 
 from xenoglot import cli
+from xenoglot.applying.pico_analyze import write_pico_analyze
 from xenoglot.checkpoint import verify_checkpoint
 from xenoglot.config import RunConfig, default_config, with_overrides
 from xenoglot.decoder import Decoder
-from xenoglot.devices import Devices
 from xenoglot.dynamics_files import dynamics_steps, read_dynamics
 from xenoglot.errors import DataError, OptionError
 from xenoglot.estimates import estimate
-from xenoglot.learner import Learner
-from xenoglot.pico_analyze import write_pico_analyze
 from xenoglot.run import start
+from xenoglot.training.devices import Devices
+from xenoglot.training.learner import Learner
 
 TINY = {
     "model.d_model": 16,

@@ -11,10 +11,10 @@ import torch
 from configurations import TINY
 
 from xenoglot import cli
+from xenoglot.assembly.data import open_data
 from xenoglot.config import ModelConfig, RunConfig, default_config, read_config, recipes, resolve, with_overrides
 from xenoglot.decoder import Decoder
 from xenoglot.estimates import Phase, _small_enough, estimate, phases
-from xenoglot.learning_data import open_data
 from xenoglot.throughput import flops_per_token
 
 

@@ -15,13 +15,13 @@ import torch
 from configurations import TINY
 from rich.console import Console
 
+from xenoglot.applying.tables import print_tables
 from xenoglot.cli import main
 from xenoglot.config import ModelConfig, default_config, with_overrides
 from xenoglot.corpus.tokenizer import ByteTokenizer
 from xenoglot.decoder import Decoder
 from xenoglot.evaluations.base import Row
 from xenoglot.run import start
-from xenoglot.tables import print_tables
 
 SIZES = {"d_model": 16, "n_layers": 1, "activation_hidden_dim": 16, "max_seq_len": 48}
 IOB2 = "".join(

@@ -13,14 +13,14 @@ from configurations import TINY_FLAGS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xenoglot import exporting
-from xenoglot.adapting import open_model
+from xenoglot.applying import exporting
+from xenoglot.applying.adapting import open_model
+from xenoglot.applying.exporting import export
 from xenoglot.cli import main
 from xenoglot.config import ModelConfig
 from xenoglot.corpus.id_words import are_id_words
 from xenoglot.decoder import Decoder
 from xenoglot.errors import DataError, MissingExtraError, OptionError, OutputError
-from xenoglot.exporting import export
 from xenoglot.verification import verify
 
 transformers = pytest.importorskip("transformers")

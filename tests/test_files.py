@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xenoglot.errors import OutputError
-from xenoglot.files import StagedFiles
+from xenoglot.storage.files import StagedFiles
 
 
 def contents(folder: Path) -> dict[str, bytes]:

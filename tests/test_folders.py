@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xenoglot.errors import OutputError
-from xenoglot.folders import clean_up, remove_folder, staged_folder
+from xenoglot.storage.folders import clean_up, remove_folder, staged_folder
 
 
 def tree(folder: Path) -> dict[str, str | None]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from xenoglot.config import ModelConfig
 from xenoglot.decoder import Decoder
 from xenoglot.errors import DataError, OptionError
-from xenoglot.generation import Sampling
-from xenoglot.key_values import KeyValueCache
+from xenoglot.transformer.generation import Sampling
+from xenoglot.transformer.key_values import KeyValueCache
 
 CONFIG = ModelConfig(
     d_model=16,

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenoglot import cli
+from xenoglot.assembly.tasks import TrainingPart
 from xenoglot.batches import WHOLE, Part, TextBatches, TokenBatch
 from xenoglot.config import default_config, with_overrides
 from xenoglot.episodes.batches import Branches, EpisodeBatch, HybridBatches
 from xenoglot.episodes.smlmt import SMLMT
 from xenoglot.errors import OptionError, ResumeError
-from xenoglot.learning_tasks import TrainingPart
 from xenoglot.objectives.hybrid import Hybrid
 from xenoglot.run import start
 from xenoglot.text import ByteText

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from xenoglot.attention_patterns import attention_patterns
 from xenoglot.config import ModelConfig
 from xenoglot.decoder import Decoder
 from xenoglot.errors import DataError, OptionError
-from xenoglot.induction import (
+from xenoglot.mechanisms.attention import attention_patterns
+from xenoglot.mechanisms.induction import (
     copy_scores,
     matched_sources,
     previous_sources,

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from configurations import TINY_FLAGS
 
-from xenoglot.adapting import open_model
+from xenoglot.applying.adapting import open_model
+from xenoglot.applying.exporting import export
 from xenoglot.cli import main
-from xenoglot.exporting import export
 from xenoglot.languages import Markov
 
 TASKS = Path(__file__).parents[1] / "examples" / "lm_eval"

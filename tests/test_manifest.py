@@ -17,7 +17,7 @@ from xenoglot.checkpoint import Checkpoint, Checkpoints, TrainingState, verify_c
 from xenoglot.config import CheckpointingConfig, ModelConfig
 from xenoglot.decoder import Decoder
 from xenoglot.errors import DataError
-from xenoglot.manifest import inspect_folder, write_manifest
+from xenoglot.storage.manifest import inspect_folder, write_manifest
 
 CONFIG = ModelConfig(d_model=16, n_layers=1, activation_hidden_dim=16, max_seq_len=8, vocab_size=7)
 

@@ -15,13 +15,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xenoglot.adapting import open_model
+from xenoglot.applying.adapting import open_model
 from xenoglot.config import ModelConfig
 from xenoglot.decoder import Decoder
 from xenoglot.errors import DataError
 from xenoglot.interchange import _shapes_of
-from xenoglot.manifest import write_manifest
 from xenoglot.model_folders.places import hub_name
+from xenoglot.storage.manifest import write_manifest
 
 transformers = pytest.importorskip("transformers")
 

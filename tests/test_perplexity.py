@@ -15,13 +15,13 @@ import torch
 from torch import nn
 
 from xenoglot import evaluations
+from xenoglot.assembly.data import open_data
 from xenoglot.config import default_config, with_overrides
 from xenoglot.corpus.base import Corpus, Document
 from xenoglot.corpus.tokenizer import ByteTokenizer
 from xenoglot.errors import DataError
 from xenoglot.evaluations import perplexity
 from xenoglot.evaluations.perplexity import Domain, DomainPerplexity, open_domains
-from xenoglot.learning_data import open_data
 from xenoglot.rng import generator
 
 LENGTH = 6

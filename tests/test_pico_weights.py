@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from xenoglot.adapting import open_model
+from xenoglot.applying.adapting import open_model
+from xenoglot.applying.exporting import export
 from xenoglot.decoder import Decoder
 from xenoglot.errors import DataError
-from xenoglot.exporting import export
 
 transformers = pytest.importorskip("transformers")
 

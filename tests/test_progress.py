@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from xenoglot.progress import Progress
+from xenoglot.training.progress import Progress
 
 
 def shown(*, is_terminal: bool = True, is_quiet: bool = False) -> str:

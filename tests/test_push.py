@@ -39,8 +39,8 @@ from xenoglot.hub import (
     uploading,
 )
 from xenoglot.hub.outbox import LEDGER, UNTRIED
-from xenoglot.manifest import inspect_folder
 from xenoglot.rng import generator
+from xenoglot.storage.manifest import inspect_folder
 
 CONFIG = ModelConfig(
     d_model=16, n_layers=1, attention_n_kv_heads=1, activation_hidden_dim=16, max_seq_len=8, vocab_size=7

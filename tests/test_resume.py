@@ -14,7 +14,7 @@ import pytest
 
 from xenoglot import cli
 from xenoglot.checkpoint import verify_checkpoint
-from xenoglot.learner import Learner
+from xenoglot.training.learner import Learner
 
 OPTIONS = {
     "model.d_model": 16,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from xenoglot.tensor_files import NAMES, write_tensors
+from xenoglot.storage.tensor_files import NAMES, write_tensors
 
 
 @st.composite

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+from xenoglot.assembly.resuming import check_identity, identity_of
 from xenoglot.batches import WHOLE, LanguageBatches, TextBatches, TokenBatch
 from xenoglot.checkpoint import Checkpoints
 from xenoglot.config import RunConfig, default_config, with_overrides
 from xenoglot.decoder import Decoder
-from xenoglot.devices import Devices
 from xenoglot.errors import DivergenceError, ResumeError
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
 from xenoglot.objectives.autoregressive import Autoregressive
 from xenoglot.objectives.base import Objective, Result
-from xenoglot.resuming import check_identity, identity_of
 from xenoglot.rng import derive
 from xenoglot.text import ByteText
 from xenoglot.trainer import Run, train
+from xenoglot.training.devices import Devices
 
 TINY = {
     "data.dataloader.batch_size": 4,

@@ -16,10 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from xenoglot.applying.exporting import export
 from xenoglot.cli import main
 from xenoglot.config import ModelConfig
 from xenoglot.decoder import Decoder
-from xenoglot.exporting import export
 
 pytest.importorskip("transformers")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

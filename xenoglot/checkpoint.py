@@ -39,16 +39,16 @@ from xenoglot.checkpoint_folders import (
     set_aside_before,
     verify_checkpoint,
 )
-from xenoglot.comparing import differences
 from xenoglot.config import CheckpointingConfig, ModelConfig
 from xenoglot.dynamics_files import has_dynamics
 from xenoglot.errors import DataError, OutputError, ResumeError
-from xenoglot.files import StagedFiles, reason_of, write_whole
-from xenoglot.folders import clean_up, remove_folder, staged_folder
 from xenoglot.interchange import EMBEDDING, OUTPUT_MATRIX, WEIGHTS_FILE, write_model_folder
-from xenoglot.manifest import write_manifest
 from xenoglot.run_lock import RunLock
-from xenoglot.tensor_files import write_tensors
+from xenoglot.storage.comparing import differences
+from xenoglot.storage.files import StagedFiles, reason_of, write_whole
+from xenoglot.storage.folders import clean_up, remove_folder, staged_folder
+from xenoglot.storage.manifest import write_manifest
+from xenoglot.storage.tensor_files import write_tensors
 
 __all__ = ["Checkpoint", "Checkpoints", "RunLock", "TrainingState", "differences", "verify_checkpoint"]
 

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from xenoglot.config import CheckpointingConfig
-from xenoglot.files import bring_to_disk
-from xenoglot.manifest import Inspection, inspect_folder
+from xenoglot.storage.files import bring_to_disk
+from xenoglot.storage.manifest import Inspection, inspect_folder
 
 __all__ = [
     "CHECKPOINTS",

@@ -21,14 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xenoglot.blocks import Block, Embedding, Linear, RMSNorm, RotaryPositions
 from xenoglot.config import ModelConfig
-from xenoglot.cross_entropy import has_fast_chunks, linear_cross_entropy
 from xenoglot.errors import DataError, OptionError
-from xenoglot.generation import Sampling, check_prompt, generate
 from xenoglot.interchange import EMBEDDING, OUTPUT_MATRIX, model_folder, read_model, write_model_folder
-from xenoglot.key_values import KeyValueCache
 from xenoglot.rng import derive
+from xenoglot.transformer.blocks import Block, Embedding, Linear, RMSNorm, RotaryPositions
+from xenoglot.transformer.cross_entropy import has_fast_chunks, linear_cross_entropy
+from xenoglot.transformer.generation import Sampling, check_prompt, generate
+from xenoglot.transformer.key_values import KeyValueCache
 
 __all__ = ["Decoder", "begin_from"]
 

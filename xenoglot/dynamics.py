@@ -25,18 +25,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xenoglot.attention_patterns import attention_patterns
 from xenoglot.batches import BatchSource, Part, TokenBatch
-from xenoglot.blocks import RotaryPositions
 from xenoglot.config import LearningDynamicsConfig, ModelConfig, TrainingConfig
 from xenoglot.decoder import Decoder
 from xenoglot.dynamics_files import DYNAMICS_FOLDER, FACTS_FILE, OPTIMIZER, TRAIN, VALIDATION, WEIGHTS
 from xenoglot.dynamics_rows import DynamicsRows, rows_of_languages
 from xenoglot.errors import OptionError
 from xenoglot.layer_names import matching_layers, pico_name
+from xenoglot.mechanisms.attention import attention_patterns
 from xenoglot.objectives.autoregressive import token_losses
 from xenoglot.objectives.base import Objective
 from xenoglot.rng import generator
+from xenoglot.transformer.blocks import RotaryPositions
 
 __all__ = ["NOTHING", "LayerDynamics", "Recorded", "Recorder", "dynamics_of"]
 

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from xenoglot.checkpoint_folders import checkpoint_folder, saved_steps
 from xenoglot.errors import DataError
-from xenoglot.manifest import damage_of_file
+from xenoglot.storage.manifest import damage_of_file
 
 __all__ = [
     "DYNAMICS_FOLDER",

@@ -22,13 +22,13 @@ from xenoglot.batches import TokenBatch
 from xenoglot.checkpoint_folders import is_save_due, kept_steps
 from xenoglot.config import ModelConfig, RunConfig
 from xenoglot.decoder import Decoder
-from xenoglot.devices import Devices
 from xenoglot.dynamics_sizes import dynamics_bytes, recorded_steps
-from xenoglot.learner import Learner
 from xenoglot.model_sizes import parameters_of
 from xenoglot.objectives.autoregressive import Autoregressive
 from xenoglot.rng import derive
 from xenoglot.throughput import flops_per_token, peak_memory_bytes
+from xenoglot.training.devices import Devices
+from xenoglot.training.learner import Learner
 
 __all__ = ["Estimate", "Phase", "estimate", "phases"]
 

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from xenoglot.errors import OptionError
 from xenoglot.evaluations.by_position import in_log_bins
-from xenoglot.files import StagedFiles
+from xenoglot.storage.files import StagedFiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,12 +25,12 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, TypeAlias
 
-from xenoglot.files import StagedFiles
 from xenoglot.kernels import available_threads
 from xenoglot.languages.base import LONGEST_ROW, Family
 from xenoglot.options import whole_number
 from xenoglot.rng import check_seed
 from xenoglot.sample_files import SampleFormat, TextFormat, format_of
+from xenoglot.storage.files import StagedFiles
 
 __all__ = ["shard_paths", "write_samples", "write_text"]
 

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from xenoglot.config import ModelConfig
 from xenoglot.errors import DataError, OptionError, OutputError
-from xenoglot.files import StagedFiles
 from xenoglot.model_folders import CONFIG_FILE, model_folder, read_description, read_sizes, to_llama_config
 from xenoglot.model_folders.pico import PICO_TYPE, from_pico_weights, pico_name
+from xenoglot.storage.files import StagedFiles
+from xenoglot.storage.tensor_files import write_tensors
 from xenoglot.stored_weights import WEIGHTS_FILE, read_weights, refuse_damage
-from xenoglot.tensor_files import write_tensors
 
 __all__ = [
     "CONFIG_FILE",

@@ -19,28 +19,28 @@ import numpy as np
 import torch
 
 from xenoglot.adaptation import MetaLearner
+from xenoglot.assembly.data import LearningData, few_shot_evaluations, open_data
+from xenoglot.assembly.resuming import check_identity, identity_of
 from xenoglot.checkpoint import Checkpoint, Checkpoints
 from xenoglot.checkpoint_folders import saved_steps
 from xenoglot.config import CheckpointingConfig, RunConfig, to_mapping, with_overrides
 from xenoglot.config.files import write_config
 from xenoglot.decoder import Decoder, begin_from
-from xenoglot.devices import Devices
 from xenoglot.dynamics import Recorder
 from xenoglot.errors import OptionError, OutputError
 from xenoglot.evaluations.base import Row
 from xenoglot.figures import draw_loss_by_position
 from xenoglot.hub import Pusher, require_hub
-from xenoglot.learning_data import LearningData, few_shot_evaluations, open_data
 from xenoglot.model_files import further_files
 from xenoglot.objectives import Objective
 from xenoglot.objectives.autoregressive import Autoregressive
 from xenoglot.objectives.hybrid import Hybrid
 from xenoglot.report import write_report
-from xenoglot.resuming import check_identity, identity_of
 from xenoglot.rng import derive, generator
 from xenoglot.run_lock import RunLock
 from xenoglot.tracking import environment, write_json
 from xenoglot.trainer import Outcome, Run, train
+from xenoglot.training.devices import Devices
 
 __all__ = ["Finished", "start"]
 

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from xenoglot.adaptation import MetaLearner
+from xenoglot.assembly.data import open_data
 from xenoglot.batches import Batch, BatchSource, TokenBatch
 from xenoglot.checkpoint import Checkpoint
 from xenoglot.checkpoint_folders import damage_of, step_of
@@ -35,13 +36,12 @@ from xenoglot.config.files import read_config
 from xenoglot.decoder import Decoder
 from xenoglot.episodes.batches import EpisodeBatch, TaskSource
 from xenoglot.errors import DataError, OptionError
-from xenoglot.learner import OBJECTIVE
-from xenoglot.learning_data import open_data
 from xenoglot.measures.gradient_noise_scale import noise_scale_of_norms
 from xenoglot.objectives.autoregressive import Autoregressive
 from xenoglot.objectives.base import Objective
 from xenoglot.objectives.meta import Meta
 from xenoglot.rng import derive, generator
+from xenoglot.training.learner import OBJECTIVE
 
 __all__ = ["GradientNumbers", "GradientRows", "GradientStatistics", "gradient_statistics"]
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from xenoglot.errors import OutputError
-from xenoglot.files import reason_of
+from xenoglot.storage.files import reason_of
 
 __all__ = ["RunLock"]
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from xenoglot.errors import DataError
-from xenoglot.manifest import MANIFEST_FILE, inspect_folder
+from xenoglot.storage.manifest import MANIFEST_FILE, inspect_folder
 
 __all__ = ["INDEX_FILE", "WEIGHTS_FILE", "read_weights", "refuse_damage"]
 

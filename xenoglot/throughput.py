@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 
 from xenoglot.config import ModelConfig
-from xenoglot.cross_entropy import CHUNK_BYTES
 from xenoglot.model_sizes import matrix_parameters_of, parameters_of
+from xenoglot.transformer.cross_entropy import CHUNK_BYTES
 
 __all__ = ["flops_per_token", "mfu", "peak_flops", "peak_memory_bytes"]
 

@@ -18,18 +18,18 @@ from xenoglot.batches import Batch, BatchSource, Part
 from xenoglot.checkpoint import Checkpoint, Checkpoints, TrainingState
 from xenoglot.config import RunConfig
 from xenoglot.decoder import Decoder
-from xenoglot.devices import Devices
 from xenoglot.dynamics import NOTHING, Recorder
 from xenoglot.episodes.batches import Branches
 from xenoglot.evaluations.base import Evaluation, headline
-from xenoglot.interrupts import Interrupts
-from xenoglot.learner import Learner, Update
 from xenoglot.model_card import CARD_FILE, checkpoint_card
 from xenoglot.objectives.base import Objective
-from xenoglot.progress import Progress
 from xenoglot.rng import generator
 from xenoglot.throughput import mfu
 from xenoglot.tracking import MetricsLog, open_trackers, write_json
+from xenoglot.training.devices import Devices
+from xenoglot.training.interrupts import Interrupts
+from xenoglot.training.learner import Learner, Update
+from xenoglot.training.progress import Progress
 
 __all__ = ["Outcome", "Run", "train"]
 

@@ -22,9 +22,9 @@ from xenoglot.checkpoint_folders import (
 )
 from xenoglot.config.files import read_config
 from xenoglot.errors import DataError, XenoglotError
-from xenoglot.files import reason_of
 from xenoglot.hub import LEDGER, held_folder, held_steps
-from xenoglot.manifest import MANIFEST_FILE
+from xenoglot.storage.files import reason_of
+from xenoglot.storage.manifest import MANIFEST_FILE
 
 __all__ = ["Verdict", "verify"]
 

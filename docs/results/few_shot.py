@@ -25,18 +25,18 @@ import torch
 from few_shot_page import ALL_WEIGHTS, BASE, RANDOM, file_name, fine_tuning_place, write_page
 
 from xenoglot.adaptation import AdaptationConfig, ClassifierHeadConfig, MetaLearner
+from xenoglot.assembly.data import LearningData, open_data
 from xenoglot.batches import TextBatches
 from xenoglot.config import RunConfig, resolve, with_overrides
 from xenoglot.decoder import Decoder
-from xenoglot.devices import Devices
 from xenoglot.episodes import EpisodeSource
 from xenoglot.episodes.batches import Branches, HybridBatches
 from xenoglot.evaluations.costs import backward_flops, meta_step_costs
 from xenoglot.evaluations.few_shot import Curves, Features, FewShot
-from xenoglot.learner import Learner
-from xenoglot.learning_data import LearningData, open_data
 from xenoglot.objectives.hybrid import Hybrid
 from xenoglot.rng import derive, generator
+from xenoglot.training.devices import Devices
+from xenoglot.training.learner import Learner
 
 SEEDS = (0, 1, 2)
 WAYS: dict[str, dict[str, Any]] = {

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from xenoglot.adapting import open_model
+from xenoglot.applying.adapting import open_model
 from xenoglot.config import RunConfig, default_config, with_overrides
 from xenoglot.corpus.tokenizer import Tokenizer
 from xenoglot.decoder import Decoder

@@ -17,10 +17,12 @@ import torch
 
 from xenoglot.analysis.config import InductionConfig
 from xenoglot.analysis.results import Finding
-from xenoglot.attention_patterns import attention_patterns
 from xenoglot.decoder import Decoder
 from xenoglot.evaluations.measuring import losses_nats
-from xenoglot.induction import (
+from xenoglot.languages import Family
+from xenoglot.languages.base import Batch, Floats, Tokens
+from xenoglot.mechanisms.attention import attention_patterns
+from xenoglot.mechanisms.induction import (
     Mask,
     copy_scores,
     matched_sources,
@@ -30,8 +32,6 @@ from xenoglot.induction import (
     source_scores,
     uniform_score,
 )
-from xenoglot.languages import Family
-from xenoglot.languages.base import Batch, Floats, Tokens
 from xenoglot.rng import derive, generator
 
 __all__ = ["COPY", "INDUCTION", "PREVIOUS", "Heads", "matched", "uniform"]

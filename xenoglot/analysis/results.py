@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from xenoglot.errors import DataError
-from xenoglot.files import StagedFiles
+from xenoglot.storage.files import StagedFiles
 
 __all__ = ["CSV_FILE", "JSON_LINES_FILE", "Finding", "read_findings", "write_findings"]
 

@@ -17,7 +17,6 @@ from xenoglot.analysis.config import (
 )
 from xenoglot.batches import TokenBatch
 from xenoglot.checkpoint_folders import checkpoint_folder, saved_steps
-from xenoglot.circuits import ov_activations, ov_circuits
 from xenoglot.config import RunConfig, resolve
 from xenoglot.config.files import read_layer
 from xenoglot.decoder import Decoder
@@ -25,8 +24,9 @@ from xenoglot.dynamics_files import TRAIN, VALIDATION, Dynamics, dynamics_steps,
 from xenoglot.errors import DataError, OptionError
 from xenoglot.interchange import WEIGHTS_FILE
 from xenoglot.layer_names import layer_names, matching_names
-from xenoglot.manifest import damage_of_file
 from xenoglot.measures import Product
+from xenoglot.mechanisms.circuits import ov_activations, ov_circuits
+from xenoglot.storage.manifest import damage_of_file
 
 __all__ = ["RunSource", "Target", "weight_of"]
 

@@ -16,7 +16,7 @@ from xenoglot.errors import XenoglotError
 from xenoglot.options import Option, options_of
 
 if TYPE_CHECKING:
-    from xenoglot.adapting import OpenedModel
+    from xenoglot.applying.adapting import OpenedModel
     from xenoglot.evaluations.base import Row
     from xenoglot.languages import Family
 
@@ -104,7 +104,7 @@ def add_more_arguments(parser: CommandParser, words: Sequence[str]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure every checkpoint, print a table, and leave the picture and the numbers."""
-    from xenoglot.adapting import open_model
+    from xenoglot.applying.adapting import open_model
     from xenoglot.tracking import write_json
 
     if not (arguments.sentences or arguments.labelled or arguments.language):
@@ -143,9 +143,9 @@ def _pairs(names: Sequence[str], arguments: argparse.Namespace) -> list[tuple[st
 
 def _tasks_solved(models: Mapping[str, OpenedModel], arguments: argparse.Namespace) -> Measured:
     """Adapt every model to tasks of the same sentences or labelled texts."""
-    from xenoglot.adapting import labelled_examples, own_sentences
-    from xenoglot.adapting_curves import check_same_tasks, measured_curves, paired_rows, rows_of
-    from xenoglot.adapting_tables import few_shot_tables
+    from xenoglot.applying.adapting import labelled_examples, own_sentences
+    from xenoglot.applying.adapting_curves import check_same_tasks, measured_curves, paired_rows, rows_of
+    from xenoglot.applying.adapting_tables import few_shot_tables
 
     sizes = {name: getattr(arguments, name) for name in ("n_way", "k_shot", "q_query", "seed")}
     sizes["max_length"] = min(model.decoder.config.max_seq_len for model in models.values())
@@ -170,8 +170,8 @@ def _tasks_solved(models: Mapping[str, OpenedModel], arguments: argparse.Namespa
 
 def _languages_learned(models: Mapping[str, OpenedModel], arguments: argparse.Namespace) -> Measured:
     """Let every model learn languages of the same family, and the same ones where they are compared."""
-    from xenoglot.adapting import family_of
-    from xenoglot.adapting_tables import language_difference_table, language_table
+    from xenoglot.applying.adapting import family_of
+    from xenoglot.applying.adapting_tables import language_difference_table, language_table
     from xenoglot.evaluations.language_learning import LanguageLearning, difference_rows
     from xenoglot.rng import generator
 
@@ -203,7 +203,7 @@ def _check_same_family(families: Mapping[str, Family], name: str, other: str) ->
 
 
 def _draw(results: Mapping[str, Sequence[Row]], path: Path, arguments: argparse.Namespace) -> None:
-    from xenoglot.adapting_curves import STEPPED
+    from xenoglot.applying.adapting_curves import STEPPED
     from xenoglot.figures_adapting import draw_few_shot, draw_language_learning
 
     labels = _labels(results)
@@ -233,7 +233,7 @@ def _labels(names: Iterable[str]) -> dict[str, str]:
 
 def _made(folder: Path) -> Path:
     from xenoglot.errors import OutputError
-    from xenoglot.files import reason_of
+    from xenoglot.storage.files import reason_of
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from xenoglot.errors import XenoglotError
 from xenoglot.options import Option, options_of
 
 if TYPE_CHECKING:
-    from xenoglot.adapting import OpenedModel
+    from xenoglot.applying.adapting import OpenedModel
 
 HELP = "measure a checkpoint by any evaluation: in context, perplexity by domain, few-shot, tagging, ..."
 
@@ -65,7 +65,7 @@ def add_more_arguments(parser: CommandParser, words: Sequence[str]) -> None:
     chosen, _ = chooser.parse_known_args(words)
     options: list[Option] = []
     if chosen.evaluation is not None:
-        from xenoglot.evaluating import evaluation_class, options_by_name
+        from xenoglot.applying.evaluating import evaluation_class, options_by_name
 
         kind = evaluation_class(chosen.evaluation)
         options = list(options_by_name(kind).values())
@@ -104,9 +104,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         known = ", ".join(evaluations.names())
         raise XenoglotError(f"evaluate: got nothing to measure; allowed: --evaluation NAME, one of {known}.")
-    from xenoglot.adapting import open_model
-    from xenoglot.evaluating import evaluation_for, evaluation_rng
-    from xenoglot.tables import print_tables
+    from xenoglot.applying.adapting import open_model
+    from xenoglot.applying.evaluating import evaluation_for, evaluation_rng
+    from xenoglot.applying.tables import print_tables
     from xenoglot.tracking import write_json
 
     options = given_options(arguments, arguments.options)

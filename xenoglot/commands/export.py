@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the folder, and say what it was compared with."""
     if arguments.pico_analyze:
         return _pico_analyze(arguments)
+    from xenoglot.applying.exporting import export
     from xenoglot.credentials import read_credentials
-    from xenoglot.exporting import export
 
     read_credentials()
     done = export(arguments.checkpoint, arguments.folder, name=arguments.name, licence=arguments.licence)
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _pico_analyze(arguments: argparse.Namespace) -> int:
     if arguments.name or arguments.licence:
         raise XenoglotError("--pico-analyze: got --name or --license beside it; allowed: neither, for it has no card.")
-    from xenoglot.pico_analyze import write_pico_analyze
+    from xenoglot.applying.pico_analyze import write_pico_analyze
 
     write_pico_analyze(Path(arguments.checkpoint), arguments.folder)
     print(f"{arguments.folder}: learning dynamics of {arguments.checkpoint}, as pico-analyze reads them")

@@ -46,9 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Push one checkpoint after another; a line for each, and one for all."""
     from xenoglot.credentials import read_credentials
     from xenoglot.errors import MissingExtraError, OptionError
-    from xenoglot.folders import clean_up
     from xenoglot.hub import UNPUSHED, Attempts, Outbox, Patience, has_token, push_all
     from xenoglot.run_lock import RunLock
+    from xenoglot.storage.folders import clean_up
 
     folder: Path = arguments.run
     config = _where_to(folder, arguments.repo_id)

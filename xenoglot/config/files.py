@@ -26,9 +26,9 @@ from xenoglot.config.mappings import FAMILY_OPTION, to_mapping
 from xenoglot.config.pico import PicoWarning, translated
 from xenoglot.config.sections import RunConfig, StageConfig
 from xenoglot.errors import ConfigFileError, OptionError, UnknownNameError
-from xenoglot.files import StagedFiles
 from xenoglot.languages import Family
 from xenoglot.options import Option, options_of
+from xenoglot.storage.files import StagedFiles
 
 __all__ = ["config_text", "read_config", "read_layer", "write_config"]
 

@@ -24,7 +24,7 @@ from xenoglot.corpus.text_files import TextFiles
 from xenoglot.corpus.token_files import TokenArray, TokenFile, found_token_file, write_token_file
 from xenoglot.corpus.tokenizer import ByteTokenizer, Tokenizer
 from xenoglot.errors import DataError, OptionError, OutputError
-from xenoglot.files import StagedFiles
+from xenoglot.storage.files import StagedFiles
 
 __all__ = ["made_folder", "prepare_tokens", "source_digest", "tokenizer_of"]
 

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from xenoglot.errors import DataError
-from xenoglot.files import StagedFiles
+from xenoglot.storage.files import StagedFiles
 
 __all__ = ["TokenFile", "found_token_file", "write_token_file"]
 

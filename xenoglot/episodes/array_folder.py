@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xenoglot.errors import DataError, OutputError
-from xenoglot.files import StagedFiles
-from xenoglot.folders import staged_folder
-from xenoglot.manifest import MANIFEST_FILE, inspect_folder, write_manifest
+from xenoglot.storage.files import StagedFiles
+from xenoglot.storage.folders import staged_folder
+from xenoglot.storage.manifest import MANIFEST_FILE, inspect_folder, write_manifest
 
 __all__ = ["ArrayFolder", "ArrayWriter", "digest_of", "found_or_made"]
 

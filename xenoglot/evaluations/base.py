@@ -9,7 +9,7 @@ evaluation.samples(model, rng, 6)    # a few rows, token by token
 
 An evaluation draws from ``rng`` only, so the same generator measures two models on the same data. To add one, put a
 file into ``xenoglot/evaluations/``: a class with a ``name`` and `__call__`. Fields that are declared with `option` are
-flags of `xenoglot evaluate`; what other fields are filled with, `xenoglot.evaluating_sources` knows.
+flags of `xenoglot evaluate`; what other fields are filled with, `xenoglot.applying.evaluating_sources` knows.
 """
 
 from __future__ import annotations

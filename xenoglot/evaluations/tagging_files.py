@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xenoglot.errors import DataError, OptionError
-from xenoglot.files import reason_of
 from xenoglot.rng import generator
+from xenoglot.storage.files import reason_of
 
 __all__ = ["TaggedSentence", "TaggedSplits", "read_iob2", "split_sentences"]
 

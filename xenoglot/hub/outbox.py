@@ -23,9 +23,9 @@ from typing import Any
 
 from xenoglot.checkpoint_folders import checkpoint_folder, damage_of, saved_steps, set_aside, step_of
 from xenoglot.errors import OutputError
-from xenoglot.files import reason_of, write_whole
-from xenoglot.folders import remove_folder, staged_folder
-from xenoglot.manifest import known_files, write_manifest_of_part
+from xenoglot.storage.files import reason_of, write_whole
+from xenoglot.storage.folders import remove_folder, staged_folder
+from xenoglot.storage.manifest import known_files, write_manifest_of_part
 
 __all__ = ["LEDGER", "UNPUSHED", "Held", "Outbox", "held_folder", "held_steps", "revision_of"]
 

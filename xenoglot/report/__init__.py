@@ -18,12 +18,12 @@ from typing import Any
 import jinja2
 
 from xenoglot.errors import DataError
-from xenoglot.files import StagedFiles
 from xenoglot.report import curves, words
 from xenoglot.report.analysis import analysis_charts, analysis_sections
 from xenoglot.report.few_shot import few_shot_charts
 from xenoglot.report.reading import RunRecord, read_run
 from xenoglot.report.tokens import coloured_samples
+from xenoglot.storage.files import StagedFiles
 
 __all__ = ["write_report"]
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from xenoglot.errors import OutputError
-from xenoglot.files import StagedFiles
+from xenoglot.storage.files import StagedFiles
 
 __all__ = ["MetricsLog", "read_metrics", "write_json"]
 

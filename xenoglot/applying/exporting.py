@@ -23,18 +23,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xenoglot.adapting import OpenedModel, open_model
+from xenoglot.applying.adapting import OpenedModel, open_model
 from xenoglot.checkpoint_folders import step_of
 from xenoglot.corpus.tokenizer import Tokenizer
 from xenoglot.decoder import Decoder
 from xenoglot.errors import MissingExtraError, OptionError, OutputError
-from xenoglot.files import write_whole
-from xenoglot.folders import staged_folder
 from xenoglot.interchange import write_model_folder
-from xenoglot.manifest import write_manifest
 from xenoglot.model_card import CARD_FILE, model_card, results_until
 from xenoglot.model_files import GENERATION_FILE, further_files
 from xenoglot.rng import derive
+from xenoglot.storage.files import write_whole
+from xenoglot.storage.folders import staged_folder
+from xenoglot.storage.manifest import write_manifest
 
 __all__ = ["Exported", "export", "greatest_difference"]
 

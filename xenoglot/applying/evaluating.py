@@ -21,9 +21,8 @@ from typing import Any
 import numpy as np
 
 from xenoglot import evaluations
-from xenoglot.adapting import OpenedModel
-from xenoglot.errors import DataError, OptionError
-from xenoglot.evaluating_sources import (
+from xenoglot.applying.adapting import OpenedModel
+from xenoglot.applying.evaluating_sources import (
     Domains,
     Languages,
     Samples,
@@ -33,6 +32,8 @@ from xenoglot.evaluating_sources import (
     Texts,
     missing_source,
 )
+from xenoglot.assembly.data import few_shot_evaluations, open_data
+from xenoglot.errors import DataError, OptionError
 from xenoglot.evaluations import Evaluation
 from xenoglot.evaluations.few_shot import FewShot
 from xenoglot.evaluations.held_out_samples import HeldOutSamples
@@ -40,7 +41,6 @@ from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
 from xenoglot.evaluations.language_learning import LanguageLearning
 from xenoglot.evaluations.perplexity import DomainPerplexity
 from xenoglot.evaluations.tagging import Tagging
-from xenoglot.learning_data import few_shot_evaluations, open_data
 from xenoglot.options import Option, options_of
 from xenoglot.rng import generator
 

@@ -29,8 +29,8 @@ from xenoglot.checkpoint_folders import checkpoint_folder
 from xenoglot.config import read_config, to_mapping
 from xenoglot.dynamics_files import DYNAMICS_FOLDER, TRAIN, VALIDATION, Dynamics, dynamics_steps, read_dynamics
 from xenoglot.errors import DataError
-from xenoglot.files import StagedFiles
-from xenoglot.folders import staged_folder
+from xenoglot.storage.files import StagedFiles
+from xenoglot.storage.folders import staged_folder
 
 __all__ = ["write_pico_analyze"]
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from xenoglot.errors import DataError
-from xenoglot.key_values import KeyValueCache
 from xenoglot.options import check_options, option, whole_number
+from xenoglot.transformer.key_values import KeyValueCache
 
 __all__ = ["Sampling", "check_prompt", "generate"]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xenoglot.errors import OutputError
-from xenoglot.files import PARTIAL, bring_to_disk, reason_of
+from xenoglot.storage.files import PARTIAL, bring_to_disk, reason_of
 
 __all__ = ["clean_up", "remove_folder", "staged_folder"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xenoglot.adaptation import AdaptationConfig, ClassifierHeadConfig, MetaLearner
-from xenoglot.adapting import OpenedModel, family_of, labelled_examples, own_sentences
+from xenoglot.applying.adapting import OpenedModel, family_of, labelled_examples, own_sentences
 from xenoglot.corpus.subwords import load_tokenizer
 from xenoglot.corpus.text_files import TextFiles
 from xenoglot.corpus.tokenizer import ByteTokenizer, Tokenizer

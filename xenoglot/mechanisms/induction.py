@@ -28,12 +28,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xenoglot.blocks import Block
-from xenoglot.circuits import ov_circuits
 from xenoglot.decoder import Decoder
 from xenoglot.errors import DataError
 from xenoglot.languages.base import Floats, Tokens
+from xenoglot.mechanisms.circuits import ov_circuits
 from xenoglot.options import whole_number
+from xenoglot.transformer.blocks import Block
 
 __all__ = [
     "copy_scores",

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from xenoglot.batches import Batch
 from xenoglot.config import TrainingConfig
 from xenoglot.decoder import Decoder
-from xenoglot.devices import Devices
 from xenoglot.errors import DivergenceError
 from xenoglot.objectives.base import Objective
 from xenoglot.optim import learning_rate, make_optimizers, optimizer_tensors, restore_optimizers, schedule, set_rates
 from xenoglot.rng import generator
+from xenoglot.training.devices import Devices
 
 __all__ = ["Learner", "Update"]
 

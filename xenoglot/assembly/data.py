@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from xenoglot.adaptation import MetaLearner
 from xenoglot.adaptation.selection import HEAD
+from xenoglot.assembly.tasks import language_tasks, sentence_tasks
 from xenoglot.batches import BatchSource, LanguageBatches, SampleBatches, Stage, TextBatches
 from xenoglot.config import DataConfig, RunConfig
 from xenoglot.corpus.base import Corpus
@@ -28,7 +29,6 @@ from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
 from xenoglot.evaluations.perplexity import DomainPerplexity, open_domains
 from xenoglot.language_rows import LanguageRows
 from xenoglot.languages import Family
-from xenoglot.learning_tasks import language_tasks, sentence_tasks
 from xenoglot.rng import derive
 from xenoglot.samples import StoredSamples
 from xenoglot.text import Text, read_text

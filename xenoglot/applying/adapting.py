@@ -33,9 +33,9 @@ from xenoglot.episodes.labelled import LabelledTasks
 from xenoglot.episodes.smlmt import SMLMT
 from xenoglot.errors import DataError
 from xenoglot.languages import Family
-from xenoglot.learner import OBJECTIVE
 from xenoglot.model_folders import model_folder
 from xenoglot.model_folders.places import hub_name
+from xenoglot.training.learner import OBJECTIVE
 
 __all__ = ["OpenedModel", "family_of", "labelled_examples", "open_model", "own_sentences"]
 

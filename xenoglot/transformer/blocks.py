@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xenoglot.config import ModelConfig
-from xenoglot.key_values import KeyValueCache
+from xenoglot.transformer.key_values import KeyValueCache
 
 __all__ = ["Attention", "Block", "Embedding", "Linear", "RMSNorm", "RotaryPositions", "SwiGLU"]
 

@@ -25,10 +25,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from xenoglot.blocks import Block
 from xenoglot.decoder import Decoder
 from xenoglot.errors import DataError, OptionError
 from xenoglot.measures import Product
+from xenoglot.transformer.blocks import Block
 
 __all__ = ["ov_activations", "ov_circuits", "ov_products"]
 

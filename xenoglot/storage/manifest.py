@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xenoglot.errors import DataError
-from xenoglot.files import reason_of, write_whole
+from xenoglot.storage.files import reason_of, write_whole
 
 __all__ = [
     "MANIFEST_FILE",

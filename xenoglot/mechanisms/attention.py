@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xenoglot.blocks import Attention
 from xenoglot.decoder import Decoder
+from xenoglot.transformer.blocks import Attention
 
 __all__ = ["attention_patterns"]
 

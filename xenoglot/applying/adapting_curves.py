@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 
 from xenoglot.adaptation import AdaptationConfig, ClassifierHeadConfig, MetaLearner
-from xenoglot.adapting import OpenedModel
+from xenoglot.applying.adapting import OpenedModel
 from xenoglot.decoder import Decoder
 from xenoglot.episodes import EpisodeSource, Examples
 from xenoglot.errors import DataError

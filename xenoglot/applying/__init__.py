@@ -1,0 +1,1 @@
+"""What is done with a checkpoint: adapting it, evaluating it, exporting it."""

@@ -1,0 +1,1 @@
+"""The parts of the loop: devices, one update, the live line, requests to stop."""

@@ -1,0 +1,1 @@
+"""The parts of the decoder: blocks, what attention remembers, writing on, the loss of a large vocabulary."""
