@@ -137,7 +137,8 @@ def written(found: Mapping[int, Findings], without: Mapping[int, Mapping[str, fl
         "",
         f"Default runs (MetaLM-1, 2 layers of 2 heads, 1,500 steps), seeds 0 to 2, {len(steps)} checkpoints each. "
         "Scores in the picture are of the strongest head at each step; what they are: "
-        "`xenoglot/mechanisms/induction.py`. The loss is that on 32 brand-new languages of 256 tokens, the same at every checkpoint; the best possible one is "
+        "`xenoglot/mechanisms/induction.py`. The loss is that on 32 brand-new languages of 256 tokens, the same at "
+        "every checkpoint; the best possible one is "
         f"{floors[0]:.3f} nats a token. Heads are left out by zeroing what they write, on {N_ABLATED} languages.",
         "",
         "```sh",
