@@ -20,7 +20,7 @@ test: .venv/installed-dev fresh-caches
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --hypothesis-profile same-examples -m "not slow"
 
 test-slow: .venv/installed-dev fresh-caches
 	$(PYTEST) -m slow

@@ -12,9 +12,16 @@ from xenoglot.cli import main
 
 ROOT = Path(__file__).parents[1]
 NOT_RUN = "<!-- not run by the tests: minutes of training -->\n"
+ON_RUNS = "<!-- on runs that are there: of languages, and of a text -->\n"
+TINY_TASKS = {
+    "adapt": "--n_tasks 4 --n_languages 2 --n_way 2 --k_shot 1 --q_query 1",
+    "evaluate": "--n_languages 2",
+}
 TINY_TRAINING = (
     "--training.max_steps 2 --evaluation.n_languages 2 --data.dataloader.batch_size 2 --model.max_seq_len 16"
 )
+
+WORDS = [first + last for first in ("bar", "kel", "mon", "tir", "sov") for last in ("dak", "pol", "ruk", "gust", "hem")]
 
 
 def blocks(readme: str, kind: str) -> list[str]:
@@ -94,3 +101,25 @@ def test_training_commands_run_in_a_tiny_version(
     for run, words in enumerate(given):
         tiny = [*words, *shlex.split(TINY_TRAINING), "--checkpointing.run_name", str(run)]
         assert main(tiny) == 0, capfd.readouterr().err
+
+
+def test_commands_on_runs_do_what_they_say_in_a_tiny_version(
+    readme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sentences = (f"The {one} saw the {other}." for one in WORDS for other in WORDS if one != other)
+    (tmp_path / "book.txt").write_text("\n".join(sentences))
+    for given in (["NAME"], ["BOOK", "--text", "book.txt"]):
+        assert (
+            main(
+                ["train", *shlex.split(TINY_TRAINING), "--model.max_seq_len", "64", "--checkpointing.run_name", *given]
+            )
+            == 0
+        ), capfd.readouterr().err
+    [block] = re.findall(re.escape(ON_RUNS) + r"```sh\n(.*?)```", readme, re.DOTALL)
+    given = commands(block)
+    assert len(given) == 5
+    for words in given:
+        assert main([*words, *shlex.split(TINY_TASKS.get(words[0], ""))]) == 0, capfd.readouterr().err
+    assert {"adaptation.png", "adaptation.json", "my-model"} <= {path.name for path in tmp_path.iterdir()}
+    assert (tmp_path / "runs" / "NAME" / "analysis" / "results.csv").exists()

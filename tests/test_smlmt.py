@@ -325,6 +325,8 @@ def test_too_little_is_an_error_that_says_what_would_do() -> None:
         DataError, match=r"Would suffice: n_way of 4, or k_shot \+ q_query of 3, or about 2 times as many"
     ):
         SMLMT.from_sentences(few, "bytes", n_way=5, k_shot=2, q_query=2, held_out_share=0)
+    with pytest.raises(DataError, match=r"Of 12 sentences, 12 were left out: they have more tokens than fit a row\."):
+        SMLMT.from_sentences(few, "bytes", max_length=5, held_out_share=0)
     suggested = SMLMT.from_sentences(few, "bytes", n_way=4, k_shot=2, q_query=2, held_out_share=0)
     with pytest.raises(DataError, match="2,000 times, and always"):
         suggested(0)  # 'here' is in every sentence, so nothing can be drawn for the others

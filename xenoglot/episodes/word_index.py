@@ -16,7 +16,7 @@ whatever form, is never asked for in the other.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -141,9 +141,17 @@ def task_candidates(words: ArrayFolder, split: str, *, n_way: int, n_sentences: 
         raise DataError(
             f"{source}, {split}: got {len(most_by_stem):,} words that differ by stem, {n_enough:,} of them in at least "
             f"{n_sentences} (k_shot + q_query) of its sentences; allowed: at least {n_way} (n_way) such words. "
-            f"Would suffice: {_remedies(most_by_stem, n_way, n_sentences, n_enough)}."
+            f"Would suffice: {_remedies(most_by_stem, n_way, n_sentences, n_enough)}.{_left_out(words.facts)}"
         )
     return of_split[n_postings >= n_sentences]
+
+
+def _left_out(facts: Mapping[str, Any]) -> str:
+    """Say how many sentences were not used for their length, which may be why there are too few."""
+    n_long, n_usable = facts["n_too_long_sentences"], sum(facts["n_usable_sentences"])
+    if n_long == 0:
+        return ""
+    return f" Of {n_long + n_usable:,} sentences, {n_long:,} were left out: they have more tokens than fit a row."
 
 
 def _remedies(most_by_stem: Array, n_way: int, n_sentences: int, n_enough: int) -> str:
