@@ -65,11 +65,18 @@ def results_of(run: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in (run / "eval_results").iterdir()}
 
 
-def manifests_of(run: Path) -> dict[str, str]:
+def manifests_of(run: Path) -> dict[str, dict[str, Any]]:
     """Return what each checkpoint is, down to the last bit: a manifest holds the SHA-256 of every file."""
     folders = list((run / "checkpoints").iterdir())
     assert [verify_checkpoint(folder) for folder in folders] == [[]] * len(folders)
-    return {folder.name: (folder / "manifest.json").read_text() for folder in folders}
+    manifests = {folder.name: json.loads((folder / "manifest.json").read_text()) for folder in folders}
+    for folder in folders:  # the card's title is the run's name, all else of it has to be the same
+        of_card = manifests[folder.name]["files"]["README.md"]
+        card = (folder / "README.md").read_text()
+        assert run.name in card
+        of_card.update(sha256=None, bytes=None, text=card.replace(f"{run.name}, step", "NAME, step"))
+        del manifests[folder.name]["sha256"]  # of the manifest's own content
+    return manifests
 
 
 def check_that_they_are_the_same(whole: Path, mended: Path) -> None:

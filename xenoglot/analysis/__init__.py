@@ -26,6 +26,7 @@ from xenoglot.analysis.config import (
     MetricConfig,
     read_analysis_config,
 )
+from xenoglot.analysis.gradients import Gradients
 from xenoglot.analysis.heads import Heads
 from xenoglot.analysis.measuring import checked, measured
 from xenoglot.analysis.results import Finding, read_findings, write_findings
@@ -91,6 +92,7 @@ def analyze(
     n_all, n_done, analyses = sum(len(source.steps) for source in sources), 0, []
     for source in sources:
         findings: list[Finding] = []
+        gradients, notes = _gradients(wanted, source)
         heads = Heads(wanted.induction, source.model(source.steps[-1]), source.config.languages)
         if wanted.induction.enabled:
             findings += heads.baselines(source.name, source.steps[0])
@@ -98,12 +100,13 @@ def analyze(
             if wanted.induction.enabled:
                 findings += heads(source.name, step, source.model(step))
             findings += _of_layers(metrics, source, step, sources[0])
+            findings += gradients(step) if gradients else ()
             n_done += 1
             on_step(source.name, step, n_done, n_all)
         folder = source.folder / FOLDER
         folder.mkdir(exist_ok=True)
         write_findings(folder, findings)
-        analyses.append(Analysis(folder=folder, name=source.name, findings=findings, notes=list(_notes(source))))
+        analyses.append(Analysis(folder=folder, name=source.name, findings=findings, notes=[*notes, *_notes(source)]))
     return analyses
 
 
@@ -123,6 +126,16 @@ def default_metrics(sources: Sequence[RunSource]) -> tuple[MetricConfig, ...]:
     if len(sources) > 1:
         metrics.append(MetricConfig(metric_name="cka", against=RUNS))
     return tuple(metrics)
+
+
+def _gradients(wanted: AnalysisConfig, source: RunSource) -> tuple[Gradients | None, list[str]]:
+    """Open what gradients are taken on; a run whose data is gone can be looked at without them, and that is said."""
+    if not wanted.gradients.enabled:
+        return None, []
+    try:
+        return Gradients(wanted.gradients, source), []
+    except DataError as error:
+        return None, [f"{source.name}: no gradients were taken, since its data cannot be read: {error}"]
 
 
 def _of_layers(metrics: Sequence[MetricConfig], source: RunSource, step: int, first: RunSource) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ metrics:
     components:
       - {component_name: ov_circuit}
 induction: {n_sequences: 64}
+gradients: {n_parts: 32}
 ```
 
 Where pico-analyze differs: it says ``data_type`` of each component, which is understood here too; it has no
@@ -39,6 +40,7 @@ from xenoglot.options import check_options, option, options_of
 __all__ = [
     "AnalysisConfig",
     "ComponentConfig",
+    "GradientsConfig",
     "InductionConfig",
     "MetricConfig",
     "StepsConfig",
@@ -158,6 +160,20 @@ class InductionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GradientsConfig:
+    """Whether gradients are taken anew, of prediction and of learning to adapt, and on how much."""
+
+    enabled: bool = option(True, "whether gradients' noise scale, and the cosine of both objectives, are measured")
+    n_parts: int = option(16, "parts of the rows whose gradients are compared", unit="parts", minimum=2)
+    rows_per_part: int = option(2, "rows of each, at most a step's", unit="rows", minimum=1)
+    n_tasks: int = option(8, "tasks, where the run learns to adapt", unit="tasks", minimum=2)
+    layer_suffixes: tuple[str, ...] = option(SUFFIXES, "how the names of layers end that are told apart")
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnalysisConfig:
     """Everything that an analysis does."""
 
@@ -165,6 +181,7 @@ class AnalysisConfig:
     steps: StepsConfig = field(default_factory=StepsConfig)
     metrics: tuple[MetricConfig, ...] = ()
     induction: InductionConfig = field(default_factory=InductionConfig)
+    gradients: GradientsConfig = field(default_factory=GradientsConfig)
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -11,6 +11,7 @@ import numpy as np
 
 from xenoglot import measures
 from xenoglot.analysis.config import LAYERS, OV_CIRCUIT
+from xenoglot.analysis.gradients import META_COSINE, TITLES
 from xenoglot.analysis.heads import COPY, INDUCTION, PREVIOUS
 from xenoglot.analysis.results import Finding
 from xenoglot.errors import UnknownNameError
@@ -216,6 +217,8 @@ def _ends(metric: str, values: Floats) -> tuple[float, float]:
     """Return what the colours' ends stand for: of scores and comparisons all that they can be, else what was found."""
     finite = values[np.isfinite(values)]
     found = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if metric in TITLES:
+        return (-1.0, 1.0) if metric == META_COSINE else found
     try:
         known = measures.get(metric)
     except UnknownNameError:  # a score of heads
@@ -224,6 +227,8 @@ def _ends(metric: str, values: Floats) -> tuple[float, float]:
 
 
 def _title(what: Finding) -> str:
+    if what.metric in TITLES:
+        return TITLES[what.metric]
     if what.data_type is None:
         return SCORES.get(what.metric) or _title_of_matched(what.metric)
     subject = "OV circuits" if what.component == OV_CIRCUIT else what.data_type
