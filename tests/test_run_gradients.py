@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from configurations import TINY
 
 from xenoglot import measures, run
 from xenoglot.adaptation import MetaLearner
+from xenoglot.analysis import AnalysisConfig, analyze
+from xenoglot.analysis.config import GradientsConfig, InductionConfig
+from xenoglot.analysis.tables import grids
 from xenoglot.checkpoint import Checkpoint
 from xenoglot.checkpoint_folders import checkpoint_folder
 from xenoglot.config import default_config, with_overrides
@@ -161,3 +165,34 @@ def test_what_is_no_whole_checkpoint_of_a_run_is_said(predicting, tmp_path):
         gradient_statistics(predicting)
     with pytest.raises(DataError, match="allowed: a whole checkpoint"):
         gradient_statistics(tmp_path / "step_3")
+
+
+def test_an_analysis_follows_them_over_steps(adapting):
+    config = AnalysisConfig(
+        induction=InductionConfig(enabled=False),
+        gradients=GradientsConfig(n_parts=4, rows_per_part=1, n_tasks=2, layer_suffixes=("attention.v_proj",)),
+    )
+    rows = GradientRows.of_run(adapting, n_parts=4, rows_per_part=1, n_tasks=2)
+    [analysis] = analyze([adapting], config)
+    steps = sorted({each.step for each in analysis.findings})
+    assert steps
+    for step in steps:
+        expected = gradient_statistics(checkpoint_folder(adapting, step), rows)
+        found = {(each.metric, each.layer): each.value for each in analysis.findings if each.step == step}
+        layers = [f"model.layers.{block}.self_attn.v_proj" for block in range(2)]
+        assert {layer for _, layer in found} == {"all weights", *layers}
+        for layer, numbers in [("all weights", expected.whole), *((name, expected.layers[name]) for name in layers)]:
+            assert found["gradient_norm", layer] == numbers.norm
+            assert found["meta_gradient_norm", layer] == numbers.meta_norm
+            assert found["meta_gradient_cosine", layer] == pytest.approx(numbers.cosine, nan_ok=True)
+    titles = {grid.title for grid in grids(analysis.findings)}
+    assert "Cosine between the gradients of prediction and of learning to adapt" in titles
+
+
+def test_an_analysis_goes_on_where_the_data_is_gone(on_text, tmp_path):
+    moved = shutil.copytree(on_text, tmp_path / "moved")
+    text = moved / "config.yaml"
+    text.write_text(text.read_text().replace("text.txt", "gone.txt"))
+    [analysis] = analyze([moved], AnalysisConfig(induction=InductionConfig(enabled=False)))
+    assert analysis.findings == []
+    assert any("gone.txt" in note for note in analysis.notes)
