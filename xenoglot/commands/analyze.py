@@ -17,9 +17,10 @@ HELP = "look into checkpoints: when heads formed, and how layers changed"
 EPILOG = """\
 Every checkpoint of each run is measured: effective rank, norms, sparsity and conditioning of weights and of each head's
 OV circuit; induction, previous-token and copy scores of each head, beside the loss on brand-new languages. Where a run
-kept learning dynamics (--checkpointing.learning_dynamics.enabled true), activations and gradients too. Gradients are also
-taken anew: their noise scale, and, where the run learns to adapt, the cosine between that and prediction. --config_path
-says what to measure instead, in pico-analyze's words; `python -m pydoc xenoglot.analysis.config` explains them.
+kept learning dynamics (--checkpointing.learning_dynamics.enabled true), activations and gradients too. Gradients are
+also taken anew: their noise scale, and, where the run learns to adapt, the cosine between that and prediction.
+--config_path says what to measure instead, in pico-analyze's words; `python -m pydoc xenoglot.analysis.config`
+explains them.
 
 Left in each run's folder: analysis/results.jsonl and .csv, pictures in analysis/, and a new report.html.
 
