@@ -28,7 +28,7 @@ from xenoglot.report import write_report
 
 SIZES = TINY | {"model.n_layers": 2, "model.max_seq_len": 32, "evaluation.reference_predictors": False}
 LAYER = "model.layers.1.self_attn.v_proj"
-NO_HEADS = {"induction": {"enabled": False}}
+ONLY_LAYERS = {"induction": {"enabled": False}, "gradients": {"enabled": False}}
 
 
 def trained(folder: Path, name: str, **overrides: Any) -> Path:
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(path: Path, *metrics: dict[str, Any], **others: Any) -> AnalysisConfig:
-    path.write_text(json.dumps({"metrics": list(metrics), **NO_HEADS, **others}))  # JSON is YAML
+    path.write_text(json.dumps({"metrics": list(metrics), **ONLY_LAYERS, **others}))  # JSON is YAML
     return read_analysis_config(path)
 
 
@@ -84,7 +84,7 @@ class TestWithoutDynamics:
         table = list(csv.DictReader((plain / "analysis" / "results.csv").read_text().splitlines()))
         assert len(found) == len(table) > 100
         assert {finding.step for finding in found} == {2, 4}
-        assert {finding.data_type for finding in found} == {None, "weights"}
+        assert {finding.data_type for finding in found} == {None, "weights", "gradients"}
         for grid in grids(found):
             assert (plain / "analysis" / f"{grid.name}.png").read_bytes()[:4] == b"\x89PNG"
         assert (plain / "analysis" / "heads.png").exists()

@@ -146,8 +146,8 @@ def _of_layers(metrics: Sequence[MetricConfig], source: RunSource, step: int, fi
 def _notes(source: RunSource) -> Iterator[str]:
     if not source.dynamics_steps:
         yield (
-            f"{source.name} has no learning dynamics, so that only weights and heads can be looked at. Train with "
-            "--checkpointing.learning_dynamics.enabled true for activations and gradients."
+            f"{source.name} has no learning dynamics, so nothing of its layers was kept but their weights. Train with "
+            "--checkpointing.learning_dynamics.enabled true for activations, and gradients of its own batches."
         )
     elif len(source.dynamics_steps) < len(source.steps):
         n_steps = len(source.dynamics_steps)
