@@ -297,3 +297,13 @@ def test_mathematics_becomes_ordinary_characters(formula: str, text: str) -> Non
 def test_lists_and_code_keep_their_lines() -> None:
     text = plain_text("Two:\n\n- one `a`\n  more\n- two\n\n```python\nx = *y\n```\n\nExample:\n    >>> 1 * 2\n    2")
     assert text == "Two:\n\n- one a more\n- two\n\nx = *y\n\nExample:\n    >>> 1 * 2\n    2"
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "10000"), ({"GOMP_SPINCOUNT": "77"}, "77")])
+def test_threads_sleep_soon_unless_the_user_says_otherwise(given: dict[str, str], expected: str) -> None:
+    kept = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    program = "import os, sys; from xenoglot.cli import main; main([]); sys.stderr.write(os.environ['GOMP_SPINCOUNT'])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**kept, **given}
+    )
+    assert done.stderr.endswith(expected)
