@@ -62,7 +62,7 @@ class Finder(ABC, Generic[Found]):
         if "." in name or ":" in name:
             return self._load(name)
         raise UnknownNameError(
-            self.kind, name, members, f"A {self.kind} of your own is named by its path, such as {self.advice}."
+            self.kind, name, members, f"One of your own is named by its path, such as {self.advice}."
         )
 
     def names(self) -> tuple[str, ...]:
