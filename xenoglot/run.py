@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from xenoglot.adaptation import MetaLearner
 from xenoglot.assembly.data import LearningData, few_shot_evaluations, open_data
+from xenoglot.assembly.learners import new_learner
 from xenoglot.assembly.resuming import check_identity, identity_of
 from xenoglot.checkpoint import Checkpoint, Checkpoints
 from xenoglot.checkpoint_folders import saved_steps
@@ -154,7 +154,7 @@ def _assembled(config: RunConfig, folder: Path, devices: Devices, data: Learning
     model = Decoder(config.model, weights_rng)
     if config.model.from_pretrained is not None and not saved_steps(folder):  # else they come from a checkpoint
         begin_from(config.model.from_pretrained, model)
-    learner = _learner(config, model)
+    learner = new_learner(config, model) if config.smlmt.enabled else None
     objective = Autoregressive() if learner is None else Hybrid(learner)
     return Run(
         config=config,
@@ -185,14 +185,6 @@ def _recorder(config: RunConfig, devices: Devices, data: LearningData, objective
         batches=data.batches,
         validation=data.dynamics_rows,
     )
-
-
-def _learner(config: RunConfig, model: Decoder) -> MetaLearner | None:
-    if not config.smlmt.enabled:
-        return None
-    head = config.smlmt.classifier_head if config.languages is None else None
-    rng = torch.Generator().manual_seed(derive(config.training.seed, "initial-head"))
-    return MetaLearner(config.smlmt, head, model, rng)
 
 
 def _taken_up(run: Run, checkpoints: Checkpoints) -> Checkpoint | None:

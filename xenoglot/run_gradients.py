@@ -26,8 +26,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from xenoglot.adaptation import MetaLearner
 from xenoglot.assembly.data import open_data
+from xenoglot.assembly.learners import trained_learner
 from xenoglot.batches import Batch, BatchSource, TokenBatch
 from xenoglot.checkpoint import Checkpoint
 from xenoglot.checkpoint_folders import damage_of, step_of
@@ -41,7 +41,6 @@ from xenoglot.objectives.autoregressive import Autoregressive
 from xenoglot.objectives.base import Objective
 from xenoglot.objectives.meta import Meta
 from xenoglot.rng import derive, generator
-from xenoglot.training.learner import OBJECTIVE
 
 __all__ = ["GradientNumbers", "GradientRows", "GradientStatistics", "gradient_statistics"]
 
@@ -144,7 +143,7 @@ def gradient_statistics(checkpoint: str | Path, rows: GradientRows | None = None
     predicted = _moments(model, Autoregressive(), rows.parts)
     adapted = None
     if rows.tasks:
-        learner = _learner(rows.config, model, Checkpoint(folder=folder, step=step))
+        learner = trained_learner(rows.config, model, Checkpoint(folder=folder, step=step))
         adapted = _moments(model, Meta(learner), rows.tasks)
     names = {name: [name] for name in predicted.mean}
     n_rows = len(rows.parts[0].inputs_BT)
@@ -232,14 +231,3 @@ def _tasks(tasks: TaskSource, config: RunConfig, n_tasks: int) -> Iterator[Episo
     first = config.training.max_steps * config.smlmt.tasks_per_step
     for number in range(first, first + n_tasks):
         yield EpisodeBatch.of((tasks(number),), (derive(seed, "task", number),))
-
-
-def _learner(config: RunConfig, model: Decoder, checkpoint: Checkpoint) -> MetaLearner:
-    """Return how the run adapts, with whatever it learned for that."""
-    learner = MetaLearner(config.smlmt, config.smlmt.classifier_head if config.languages is None else None, model)
-    if any(True for _ in learner.parameters()):
-        _, state = checkpoint.read()
-        prefix = f"{OBJECTIVE}:"
-        learned = {name.removeprefix(prefix): own for name, own in state.tensors.items() if name.startswith(prefix)}
-        learner.load_state_dict(learned)
-    return learner

@@ -16,10 +16,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import torch
-
 from xenoglot import languages
 from xenoglot.adaptation import MetaLearner
+from xenoglot.assembly.learners import trained_learner
 from xenoglot.checkpoint import Checkpoint
 from xenoglot.checkpoint_folders import checkpoint_folder, damage_of, saved_steps, step_of
 from xenoglot.config import RunConfig, resolve
@@ -35,7 +34,6 @@ from xenoglot.errors import DataError
 from xenoglot.languages import Family
 from xenoglot.model_folders import model_folder
 from xenoglot.model_folders.places import hub_name
-from xenoglot.training.learner import OBJECTIVE
 
 __all__ = ["OpenedModel", "family_of", "labelled_examples", "open_model", "own_sentences"]
 
@@ -168,15 +166,7 @@ def _newest(run: Path) -> Path:
 
 
 def _learner(config: RunConfig, decoder: Decoder, folder: Path) -> MetaLearner | None:
-    """Return how a run adapts to tasks of sentences, with the rates and the head's parameters that it learned."""
+    """Return how a run adapts to tasks of sentences; None if it does not."""
     if not config.smlmt.enabled or config.languages is not None:
         return None
-    learner = MetaLearner(config.smlmt, config.smlmt.classifier_head, decoder)
-    _, state = Checkpoint(folder=folder, step=step_of(folder) or 0).read()
-    prefix = f"{OBJECTIVE}:"
-    learned: Mapping[str, torch.Tensor] = {
-        name.removeprefix(prefix): value for name, value in state.tensors.items() if name.startswith(prefix)
-    }
-    if learned.keys() == learner.state_dict().keys():
-        learner.load_state_dict(learned)
-    return learner
+    return trained_learner(config, decoder, Checkpoint(folder=folder, step=step_of(folder) or 0))
