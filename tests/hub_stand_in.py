@@ -16,8 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+import pytest
 
 TOKEN = "hf_ThisIsNoTokenButLooksLikeOne"
 LARGE_BYTES = 1000
@@ -266,4 +269,14 @@ def surroundings(hub_url: str, **changed: str) -> dict[str, str]:
     return known | changed
 
 
-__all__ = ["HANG", "TOKEN", "Hub", "failing", "running_hub", "surroundings"]
+@contextlib.contextmanager
+def hub_in_reach(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Hub]:
+    """A Hub that the real client finds, in a folder without a `.env`."""
+    monkeypatch.chdir(folder)
+    with running_hub() as hub:
+        for name, value in surroundings(hub.url, HF_HOME=str(folder / "of-the-client")).items():
+            monkeypatch.setenv(name, value)
+        yield hub
+
+
+__all__ = ["HANG", "TOKEN", "Hub", "failing", "hub_in_reach", "running_hub", "surroundings"]

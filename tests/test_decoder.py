@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from decoders import random_decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,16 +28,6 @@ TINY = ModelConfig(
     vocab_size=11,
     position_emb_theta=100.0,
 )
-
-
-def shaken(config: ModelConfig, seed: int = 3) -> Decoder:
-    """A decoder with every weight random, the zero output matrix and the gains of norms included."""
-    decoder = Decoder(config)
-    rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in decoder.parameters():
-            weight.normal_(0.0, 0.4, generator=rng)
-    return decoder
 
 
 def ids(*shape: int, seed: int = 0, below: int = 11) -> torch.Tensor:
@@ -109,7 +100,7 @@ def test_logits_are_those_of_the_twin(n_kv_heads, tied, attention):
         tie_word_embeddings=tied,
         attention=attention,
     )
-    decoder, tokens = shaken(config), ids(2, 12)
+    decoder, tokens = random_decoder(config), ids(2, 12)
     expected = np.stack([twin_logits(row.tolist(), decoder) for row in tokens])
     np.testing.assert_allclose(decoder(tokens).detach().numpy(), expected, atol=2e-5)
 
@@ -120,7 +111,7 @@ def test_logits_are_those_of_the_twin(n_kv_heads, tied, attention):
 @settings(max_examples=10, deadline=None)
 @given(position=st.integers(0, 11), seed=st.integers(0, 99))
 def test_later_tokens_change_nothing_earlier(position, seed):
-    decoder, tokens = shaken(TINY), ids(1, 12, seed=seed)
+    decoder, tokens = random_decoder(TINY), ids(1, 12, seed=seed)
     changed = tokens.clone()
     changed[0, position] = (changed[0, position] + 1) % 11
     before, after = decoder(tokens)[0], decoder(changed)[0]
@@ -140,7 +131,7 @@ def test_products_of_turned_vectors_see_distances_not_positions():
 
 
 def test_every_weight_gets_a_gradient():
-    decoder = shaken(TINY)
+    decoder = random_decoder(TINY)
     torch.nn.functional.cross_entropy(decoder(ids(4, 12)).flatten(0, 1), ids(48, seed=1)).backward()
     for name, weight in decoder.named_parameters():
         assert weight.grad is not None, name
@@ -148,7 +139,7 @@ def test_every_weight_gets_a_gradient():
 
 
 def test_gradients_are_finite_differences():
-    decoder = shaken(TINY).double()
+    decoder = random_decoder(TINY).double()
     tokens, targets = ids(2, 12), ids(24, seed=1)
 
     def loss() -> torch.Tensor:
@@ -169,7 +160,7 @@ def test_gradients_are_finite_differences():
 
 
 def test_with_targets_it_is_the_mean_loss():
-    decoder, tokens, targets = shaken(TINY), ids(3, 12), ids(3, 12, seed=1)
+    decoder, tokens, targets = random_decoder(TINY), ids(3, 12), ids(3, 12, seed=1)
     logits = np.stack([twin_logits(row.tolist(), decoder) for row in tokens])
     losses = np.log(np.exp(logits).sum(2)) - np.take_along_axis(logits, targets.numpy()[..., None], 2)[..., 0]
     assert decoder(tokens, targets=targets).item() == pytest.approx(losses.mean(), abs=1e-5)
@@ -180,7 +171,7 @@ def test_with_targets_it_is_the_mean_loss():
 
 
 def test_hidden_states_lead_to_the_logits():
-    decoder, tokens = shaken(TINY), ids(2, 12)
+    decoder, tokens = random_decoder(TINY), ids(2, 12)
     states = decoder.hidden_states(tokens)
     assert [state.shape for state in states] == [(2, 12, 16)] * 3
     assert torch.equal(states[0], decoder.model.embed_tokens(tokens))
@@ -204,7 +195,7 @@ def test_angles_stay_exact_when_the_weights_are_not():
 
 
 def test_under_autocast_logits_are_near():
-    decoder, tokens = shaken(TINY), ids(2, 12)
+    decoder, tokens = random_decoder(TINY), ids(2, 12)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         logits = decoder(tokens)
     exact = decoder(tokens).detach()
@@ -213,8 +204,8 @@ def test_under_autocast_logits_are_near():
 
 
 def test_other_weights_can_be_put_in_for_one_call():
-    decoder, tokens = shaken(TINY), ids(2, 12)
-    other = shaken(TINY, seed=4)
+    decoder, tokens = random_decoder(TINY), ids(2, 12)
+    other = random_decoder(TINY, seed=4)
     logits = torch.func.functional_call(decoder, dict(other.named_parameters()), (tokens,))
     assert torch.equal(logits, other(tokens))
     loss = torch.func.functional_call(decoder, dict(other.named_parameters()), (tokens,), {"targets": tokens})
@@ -224,7 +215,7 @@ def test_other_weights_can_be_put_in_for_one_call():
 
 
 def test_compiling_finds_one_graph_with_the_same_derivatives():
-    decoder, tokens = shaken(TINY), ids(2, 12)
+    decoder, tokens = random_decoder(TINY), ids(2, 12)
     compiled = torch.compile(decoder, backend="aot_eager", fullgraph=True, dynamic=False)
     found = {}
     for name, called in {"eager": decoder, "compiled": compiled}.items():
@@ -238,7 +229,7 @@ def test_compiling_finds_one_graph_with_the_same_derivatives():
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_deep_copy_is_another_model(tied):
     config = ModelConfig(d_model=16, n_layers=1, max_seq_len=12, vocab_size=11, tie_word_embeddings=tied)
-    decoder = shaken(config)
+    decoder = random_decoder(config)
     copied = copy.deepcopy(decoder)
     before = decoder(ids(2, 12))
     with torch.no_grad():
@@ -297,7 +288,7 @@ def test_a_saved_folder_reads_back_exactly(tmp_path, tied):
     config = ModelConfig(
         d_model=16, n_layers=1, attention_n_heads=4, attention_n_kv_heads=2, vocab_size=11, tie_word_embeddings=tied
     )
-    decoder = shaken(config)
+    decoder = random_decoder(config)
     decoder.save_pretrained(tmp_path / "model")
     again = Decoder.from_pretrained(tmp_path / "model")
     assert again.config == config
@@ -306,7 +297,7 @@ def test_a_saved_folder_reads_back_exactly(tmp_path, tied):
 
 
 def test_a_saved_folder_has_native_llama_names(tmp_path):
-    shaken(TINY).save_pretrained(tmp_path)
+    random_decoder(TINY).save_pretrained(tmp_path)
     layer = ["input_layernorm", "mlp.down_proj", "mlp.gate_proj", "mlp.up_proj", "post_attention_layernorm"]
     layer += [f"self_attn.{name}_proj" for name in "koqv"]
     expected = {f"model.layers.{number}.{name}.weight" for number in range(2) for name in layer}
@@ -320,7 +311,7 @@ def test_a_saved_folder_has_native_llama_names(tmp_path):
 
 def test_a_folder_says_the_type_of_its_weights(tmp_path):
     for dtype, name in {torch.float32: "float32", torch.bfloat16: "bfloat16"}.items():
-        shaken(TINY).to(dtype).save_pretrained(tmp_path)
+        random_decoder(TINY).to(dtype).save_pretrained(tmp_path)
         assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == name
         assert {weight.dtype for weight in safetensors.torch.load_file(tmp_path / "model.safetensors").values()} == {
             dtype
@@ -328,7 +319,7 @@ def test_a_folder_says_the_type_of_its_weights(tmp_path):
 
 
 def test_an_older_description_is_read_too(tmp_path):
-    decoder = shaken(TINY)
+    decoder = random_decoder(TINY)
     decoder.save_pretrained(tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())
     del stored["rope_theta"], stored["head_dim"]
@@ -337,7 +328,7 @@ def test_an_older_description_is_read_too(tmp_path):
 
 
 def test_missing_unknown_and_misshapen_weights_are_all_listed(tmp_path):
-    decoder = shaken(TINY)
+    decoder = random_decoder(TINY)
     decoder.save_pretrained(tmp_path)
     weights = decoder.state_dict()
     weights["model.norm.bias"] = torch.zeros(16)
@@ -364,7 +355,7 @@ def test_missing_unknown_and_misshapen_weights_are_all_listed(tmp_path):
     ],
 )
 def test_models_of_another_kind_are_refused(tmp_path, change, named):
-    shaken(TINY).save_pretrained(tmp_path)
+    random_decoder(TINY).save_pretrained(tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**stored, **change}))
     with pytest.raises(DataError, match=named):
@@ -374,7 +365,7 @@ def test_models_of_another_kind_are_refused(tmp_path, change, named):
 def test_unreadable_folders_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"config\.json"):
         Decoder.from_pretrained(tmp_path)
-    shaken(TINY).save_pretrained(tmp_path)
+    random_decoder(TINY).save_pretrained(tmp_path)
     whole = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(whole[:-7])
     with pytest.raises(DataError, match=r"model\.safetensors"):
@@ -387,7 +378,7 @@ def test_unreadable_folders_are_refused(tmp_path):
 def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="folder"):
-        shaken(TINY).save_pretrained(tmp_path / "file" / "model")
+        random_decoder(TINY).save_pretrained(tmp_path / "file" / "model")
 
 
 def test_bad_sizes_and_inputs_are_refused():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from dying import dying_after
 from torch import Tensor, nn
 
 from xenoglot import cli
@@ -25,7 +26,6 @@ from xenoglot.errors import DataError, OptionError
 from xenoglot.estimates import estimate
 from xenoglot.run import start
 from xenoglot.training.devices import Devices
-from xenoglot.training.learner import Learner
 
 TINY = {
     "model.d_model": 16,
@@ -161,17 +161,8 @@ def test_the_training_batch_s_gradient_is_the_next_update_s(
 def test_a_run_that_died_has_the_same_dynamics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_steps: int) -> None:
     options = {f"{DYNAMICS}enabled": True, f"{DYNAMICS}steps": [0, 1, 4, 5, 6]}
     whole = train(tmp_path / "whole" / "run", options)
-    update = Learner.update
-
-    def dying(self: Learner, step: int, *arguments: Any, **keywords: Any) -> Any:
-        if step == n_steps:
-            raise ZeroDivisionError
-        return update(self, step, *arguments, **keywords)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Learner, "update", dying)
-        with pytest.raises(ZeroDivisionError):
-            train(tmp_path / "died" / "run", options)
+    with dying_after(monkeypatch, n_steps):
+        train(tmp_path / "died" / "run", options)
     died = train(tmp_path / "died" / "run", options)
     assert manifests_of(died) == manifests_of(whole)
     assert numbers_of(died) == numbers_of(whole)
@@ -284,7 +275,10 @@ def test_pico_analyze_is_given_what_it_reads(recorded: Path, tmp_path: Path) -> 
     dynamics = read_dynamics(recorded / "checkpoints" / "step_4")
     folder = tmp_path / "out" / "checkpoints" / "step_4" / "learning_dynamics"
     for split, batch in (("val", "validation"), ("train", "train")):
-        stored = {kind: torch.load(folder / f"{split}_{kind}.pt") for kind in ("activations", "weights", "gradients")}
+        stored = {
+            kind: torch.load(folder / f"{split}_{kind}.pt", weights_only=True)
+            for kind in ("activations", "weights", "gradients")
+        }
         for kind, tensors in stored.items():
             assert set(tensors) == {f"layers.{i}.{name}" for i in range(2) for name in PICOS}
             ours = dynamics.weights(LAYERS[5]) if kind == "weights" else dynamics.tensor(batch, kind, LAYERS[5])
@@ -300,7 +294,7 @@ def test_pico_analyze_has_rows_only_and_no_tasks(tmp_path: Path) -> None:
         folder = tmp_path / "out" / "checkpoints" / f"step_{step}" / "learning_dynamics"
         facts = read_dynamics(run / "checkpoints" / f"step_{step}").batches
         assert (folder / "train_activations.pt").exists() == (facts["train"]["kind"] == "rows")
-        activations = torch.load(folder / "val_activations.pt")["layers.0.attention.o_proj"]
+        activations = torch.load(folder / "val_activations.pt", weights_only=True)["layers.0.attention.o_proj"]
         assert activations.shape == (facts["validation"]["n_tokens"], 16)
     with pytest.raises(DataError, match="got no step with learning dynamics"):
         write_pico_analyze(tmp_path, tmp_path / "nothing")

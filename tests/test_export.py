@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from configurations import TINY_FLAGS
+from decoders import shaken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,17 +45,6 @@ SMALL = ModelConfig(
     max_seq_len=64,
     vocab_size=29,
 )
-
-
-def shaken(config: ModelConfig, scale: float = 1.0) -> Decoder:
-    """A decoder whose output matrix is not zero, and whose gains are not 1."""
-    decoder, rng = Decoder(config), torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        decoder.lm_head.weight.normal_(0.0, scale * config.d_model**-0.5, generator=rng)
-        for name, weight in decoder.named_parameters():
-            if "norm" in name:
-                weight.normal_(1.0, 0.2, generator=rng)
-    return decoder
 
 
 def ids_of(config: ModelConfig, *shape: int) -> torch.Tensor:

@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
+from decoders import random_decoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xenoglot.config import ModelConfig
-from xenoglot.decoder import Decoder
 from xenoglot.errors import DataError, OptionError
 from xenoglot.transformer.generation import Sampling
 from xenoglot.transformer.key_values import KeyValueCache
@@ -24,14 +24,6 @@ CONFIG = ModelConfig(
     max_seq_len=24,
     vocab_size=11,
 )
-
-
-def shaken(config: ModelConfig = CONFIG) -> Decoder:
-    decoder, rng = Decoder(config), torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for weight in decoder.parameters():
-            weight.normal_(0.0, 0.4, generator=rng)
-    return decoder
 
 
 def ids(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -49,7 +41,7 @@ def rng(seed: int = 0) -> torch.Generator:
 @given(pieces=st.lists(st.integers(1, 9), min_size=1, max_size=6), n_positions=st.sampled_from([None, 1, 5, 24]))
 def test_reading_in_pieces_is_reading_at_once(pieces, n_positions):
     pieces = [n for i, n in enumerate(pieces) if sum(pieces[: i + 1]) <= 24]
-    decoder, tokens = shaken(), ids(3, sum(pieces))
+    decoder, tokens = random_decoder(CONFIG), ids(3, sum(pieces))
     cache = KeyValueCache(max_positions=24, n_positions=n_positions)
     with torch.no_grad():
         read = [decoder(piece, cache=cache) for piece in tokens.split(pieces, dim=1)]
@@ -58,7 +50,7 @@ def test_reading_in_pieces_is_reading_at_once(pieces, n_positions):
 
 
 def test_what_inference_mode_began_can_be_read_on_outside():
-    decoder, tokens = shaken(), ids(2, 9)
+    decoder, tokens = random_decoder(CONFIG), ids(2, 9)
     cache = KeyValueCache(max_positions=24, n_positions=4)
     with torch.inference_mode():
         decoder(tokens[:, :5], cache=cache)
@@ -68,7 +60,7 @@ def test_what_inference_mode_began_can_be_read_on_outside():
 
 
 def test_a_cache_knows_its_rows_and_its_end():
-    decoder = shaken()
+    decoder = random_decoder(CONFIG)
     cache = KeyValueCache(max_positions=24)
     with torch.no_grad():
         decoder(ids(2, 20), cache=cache)
@@ -81,7 +73,7 @@ def test_a_cache_knows_its_rows_and_its_end():
 
 
 def test_bidirectional_models_neither_write_nor_read_in_pieces():
-    decoder = shaken(ModelConfig(d_model=16, n_layers=1, vocab_size=11, attention="bidirectional"))
+    decoder = random_decoder(ModelConfig(d_model=16, n_layers=1, vocab_size=11, attention="bidirectional"))
     with pytest.raises(OptionError, match="causal"):
         decoder.generate(ids(1, 3), max_new_tokens=2)
     with pytest.raises(OptionError, match="causal"):
@@ -130,7 +122,7 @@ def test_the_law_is_that_of_transformers():
 
 
 def test_drawn_tokens_follow_the_law():
-    decoder, prompt = shaken(), ids(1, 6)
+    decoder, prompt = random_decoder(CONFIG), ids(1, 6)
     n_rows = 4000
     options = {"temperature": 0.8, "top_k": 6, "top_p": 0.9}
     drawn = decoder.generate(prompt.expand(n_rows, 6), max_new_tokens=1, rng=rng(5), **options)[:, 6]
@@ -144,7 +136,7 @@ def test_drawn_tokens_follow_the_law():
 
 
 def test_every_token_is_drawn_from_the_law_of_all_before_it():
-    decoder = shaken()
+    decoder = random_decoder(CONFIG)
     with_cache, without = (
         decoder.generate(ids(6, 4), max_new_tokens=21, rng=rng(2), use_cache=use_cache) for use_cache in (True, False)
     )
@@ -154,7 +146,7 @@ def test_every_token_is_drawn_from_the_law_of_all_before_it():
 
 
 def test_the_generator_alone_decides_and_no_other_state_is_read():
-    decoder, state = shaken(), torch.get_rng_state()
+    decoder, state = random_decoder(CONFIG), torch.get_rng_state()
     first, again, other = (decoder.generate(ids(2, 4), max_new_tokens=12, rng=rng(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -163,7 +155,7 @@ def test_the_generator_alone_decides_and_no_other_state_is_read():
 
 
 def test_rows_that_have_ended_are_filled_and_the_rest_go_on():
-    decoder = shaken()
+    decoder = random_decoder(CONFIG)
     free = decoder.generate(ids(8, 4), max_new_tokens=20, rng=rng(1))
     stopped = decoder.generate(ids(8, 4), max_new_tokens=20, rng=rng(1), stop_ids=[3, 7], pad_id=10)
     ends = []
@@ -178,14 +170,14 @@ def test_rows_that_have_ended_are_filled_and_the_rest_go_on():
 
 
 def test_greedy_is_the_limit_of_cold():
-    decoder = shaken()
+    decoder = random_decoder(CONFIG)
     greedy = decoder.generate(ids(4, 4), max_new_tokens=12, temperature=0)
     assert torch.equal(greedy, decoder.generate(ids(4, 4), max_new_tokens=12, temperature=1e-30))
     assert torch.equal(greedy, decoder.generate(ids(4, 4), max_new_tokens=12, top_k=1))
 
 
 def test_writing_leaves_the_model_as_it_was():
-    decoder = shaken()
+    decoder = random_decoder(CONFIG)
     before = {name: weight.clone() for name, weight in decoder.state_dict().items()}
     written = decoder.generate(ids(2, 4), max_new_tokens=3)
     assert not written.requires_grad
@@ -209,13 +201,13 @@ def test_writing_leaves_the_model_as_it_was():
 )
 def test_bad_options_are_refused(options, named):
     with pytest.raises(OptionError, match=named):
-        shaken().generate(ids(1, 4), **options)
+        random_decoder(CONFIG).generate(ids(1, 4), **options)
 
 
 def test_bad_prompts_are_refused():
     with pytest.raises(DataError, match="ids from 0 to 11; allowed: 0 to 10"):
-        shaken().generate(torch.tensor([[0, 11]]), max_new_tokens=2)
+        random_decoder(CONFIG).generate(torch.tensor([[0, 11]]), max_new_tokens=2)
     with pytest.raises(DataError, match="shape"):
-        shaken().generate(ids(4), max_new_tokens=2)
+        random_decoder(CONFIG).generate(ids(4), max_new_tokens=2)
     with pytest.raises(DataError, match="22 after 4 tokens; allowed: 21"):
-        shaken().generate(ids(1, 4), max_new_tokens=22)
+        random_decoder(CONFIG).generate(ids(1, 4), max_new_tokens=22)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from decoders import shaken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,17 +12,6 @@ from xenoglot.config import ModelConfig
 from xenoglot.decoder import Decoder
 
 transformers = pytest.importorskip("transformers")
-
-
-def shaken(config: ModelConfig, scale: float) -> Decoder:
-    """A decoder whose output matrix is not zero and whose gains are not 1; ``scale`` multiplies the logits."""
-    decoder, rng = Decoder(config), torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        decoder.lm_head.weight.normal_(0.0, scale * config.d_model**-0.5, generator=rng)
-        for name, weight in decoder.named_parameters():
-            if "norm" in name:
-                weight.normal_(1.0, 0.2, generator=rng)
-    return decoder
 
 
 def twin_of(decoder: Decoder) -> torch.nn.Module:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from hub_stand_in import HANG, TOKEN, Hub, failing, running_hub, surroundings
+from hub_stand_in import HANG, TOKEN, Hub, failing, hub_in_reach
 
 from xenoglot.checkpoint import Checkpoints, TrainingState
 from xenoglot.config import CheckpointingConfig, HFCheckpointConfig, ModelConfig
@@ -52,9 +52,7 @@ AT_ONCE = Patience(first_wait_seconds=0.02, longest_wait_seconds=0.1)
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    with running_hub() as hub:
-        for name, value in surroundings(hub.url, HF_HOME=str(tmp_path / "of-the-client")).items():
-            monkeypatch.setenv(name, value)
+    with hub_in_reach(monkeypatch, tmp_path) as hub:
         yield hub
 
 

@@ -15,7 +15,7 @@ import huggingface_hub
 import pytest
 import torch
 from configurations import TINY_FLAGS
-from hub_stand_in import HANG, TOKEN, Hub, running_hub, surroundings
+from hub_stand_in import HANG, TOKEN, Hub, hub_in_reach
 
 from xenoglot import cli
 from xenoglot.checkpoint import Checkpoints, TrainingState
@@ -33,10 +33,7 @@ TO_THE_HUB = {"checkpointing.save_to_hf": True, "checkpointing.hf_checkpoint.rep
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    monkeypatch.chdir(tmp_path)  # where there is no .env
-    with running_hub() as hub:
-        for name, value in surroundings(hub.url, HF_HOME=str(tmp_path / "of-the-client")).items():
-            monkeypatch.setenv(name, value)
+    with hub_in_reach(monkeypatch, tmp_path) as hub:
         yield hub
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dying import dying_after
 
 from xenoglot import cli
 from xenoglot.checkpoint import verify_checkpoint
@@ -47,17 +48,8 @@ def train(folder: Path, **options: Any) -> int:
 
 def die_after(monkeypatch: pytest.MonkeyPatch, folder: Path, n_steps: int, **options: Any) -> None:
     """Train, and end with an error after so many steps."""
-    update = Learner.update
-
-    def dying(self: Learner, step: int, *arguments: Any, **keywords: Any) -> Any:
-        if step == n_steps:
-            raise ZeroDivisionError
-        return update(self, step, *arguments, **keywords)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Learner, "update", dying)
-        with pytest.raises(ZeroDivisionError):
-            train(folder, **options)
+    with dying_after(monkeypatch, n_steps):
+        train(folder, **options)
 
 
 def left_by(run: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from decoders import shaken
 from safetensors.torch import load_file, save_file
 
 from xenoglot.applying.exporting import export
@@ -76,16 +77,6 @@ def their_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     if done.returncode:
         pytest.skip(f"transformers {WANTED} cannot be installed here: {done.stderr.strip().splitlines()[-1]}")
     return python
-
-
-def shaken(config: ModelConfig) -> Decoder:
-    decoder, rng = Decoder(config), torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        decoder.lm_head.weight.normal_(0.0, config.d_model**-0.5, generator=rng)
-        for name, weight in decoder.named_parameters():
-            if "norm" in name:
-                weight.normal_(1.0, 0.2, generator=rng)
-    return decoder
 
 
 @pytest.fixture(scope="module")
