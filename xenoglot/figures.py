@@ -7,6 +7,7 @@ labelled where they end, so that no legend has to be matched.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -156,10 +157,9 @@ def _finish_axes(axes: Axes, curve: Mapping[str, Any], title: str, per: str) -> 
 def label_ends(axes: Axes, lines: Sequence[Line]) -> None:
     """Write each line's name and last value to the right of its end, pushed apart where they would touch."""
     ends = sorted(((float(line.nats[-LABELLED_BINS:].mean()), line) for line in lines), key=lambda end: end[0])
-    spacing = 0.055 * axes.get_ylim()[1]
-    height = -spacing
-    for nats, line in ends:
-        height = max(nats, height + spacing)
+    top = axes.get_ylim()[1]
+    heights = _apart([nats for nats, _ in ends], spacing=0.055 * top, top=top)
+    for (nats, line), height in zip(ends, heights, strict=True):
         axes.annotate(
             f"{line.label}, {nats:.2f}",
             xy=(1.0, height),
@@ -172,6 +172,21 @@ def label_ends(axes: Axes, lines: Sequence[Line]) -> None:
             va="center",
             annotation_clip=False,
         )
+
+
+def _apart(heights: Sequence[float], *, spacing: float, top: float) -> list[float]:
+    """Move growing heights up until none touch, then those down that would be above the top.
+
+    Example:
+        >>> _apart([1.0, 1.5, 8.0, 9.0, 9.5], spacing=1.0, top=10.0)
+        [1.0, 2.0, 8.0, 9.0, 10.0]
+        >>> _apart([9.0, 9.25, 9.5], spacing=1.0, top=10.0)
+        [8.0, 9.0, 10.0]
+    """
+    raised = list(itertools.accumulate(heights, lambda below, height: max(height, below + spacing)))
+    capped = [*raised[:-1], min(raised[-1], top)] if raised else []
+    lowered = list(itertools.accumulate(reversed(capped), lambda above, height: min(height, above - spacing)))
+    return lowered[::-1]
 
 
 def _read_axis(axes: Axes, length: int) -> None:

@@ -28,6 +28,7 @@ def main() -> None:
         axes.hist(floors, bins=bins, histtype="step", color=colour, linewidth=1.8)
         height = float(np.histogram(floors, bins=bins)[0].max())
         axes.text(float(np.median(floors)), height + 1.5, f"{cell}, median {np.median(floors):.2f}", color=colour)
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])  # room for what stands above the highest
     axes.axvline(math.log(VOCAB_SIZE), color=FAINT, linewidth=1.2)
     axes.text(math.log(VOCAB_SIZE) - 0.03, 2, "guessing", color=FAINT, ha="right")
     axes.set_xlabel("floor of a language, nats a token", color=INK)
