@@ -1,0 +1,128 @@
+"""Pictures of reading one row, token by token: what was said, what was heard, and what each token cost whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import ArrayLike
+
+from xenoglot.errors import OptionError
+from xenoglot.figures import FAINT, FINAL, FLOOR, INK, LEARNER, plain_frame, save_figure
+from xenoglot.languages.base import MASK
+from xenoglot.options import whole_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from xenoglot.languages import Family
+
+__all__ = ["draw_reading"]
+
+STYLES = ((FINAL, "-", 2.2), (LEARNER, "--", 1.8), (FLOOR, "-", 1.6), ("#b0568c", ":", 1.8), (INK, "-.", 1.4))
+"""Colour, style and width of the curves, in their order."""
+TOKEN_INCHES = 0.22
+EDGES_INCHES = 1.2
+NO_NATS: Mapping[str, ArrayLike] = MappingProxyType({})
+
+
+def draw_reading(
+    inputs: ArrayLike,
+    targets: ArrayLike,
+    path: str | Path,
+    *,
+    family: Family,
+    title: str,
+    nats: Mapping[str, ArrayLike] = NO_NATS,
+    first: int = 0,
+    n_shown: int = 48,
+) -> None:
+    """Draw a part of one row: the clean tokens, what was read in their place, and what each cost to predict.
+
+    Ordinary tokens are coloured by their number; a separator is written ``|``, MASK ``M``, and what was disturbed is
+    framed. Where a family disturbs nothing, only what is read is drawn.
+
+    Args:
+        inputs: What is read, ids [L].
+        targets: What is to be predicted from it, ids [L]: number t is the clean form of input t + 1.
+        path: A .png, .svg or .pdf file, which appears only when whole.
+        family: What the row was drawn from.
+        title: What is seen.
+        nats: Losses of the targets [L] by who predicted them; at most five.
+        first: The token that is drawn first; 0 is the row's first.
+        n_shown: How many tokens are drawn, or as many as there are; 48 unless given.
+
+    Raises:
+        OptionError: If the path has another ending, the part is not in the row, or shapes do not agree.
+        OutputError: If it cannot be written.
+    """
+    read, asked = np.asarray(inputs), np.asarray(targets)
+    _check(read, asked, nats)
+    whole_number("first", first, minimum=0, maximum=len(read) - 1)
+    shown = slice(first, first + whole_number("n_shown", n_shown, minimum=1))
+    clean = np.concatenate([read[:1], asked[:-1]])  # of the very first token there is no clean form
+    rows = {"read": read[shown]} if np.array_equal(read, clean) else {"said": clean[shown], "read": read[shown]}
+    strips_inches = 0.35 * len(rows) + 0.2
+    figure = Figure(
+        figsize=(max(6.0, TOKEN_INCHES * len(rows["read"]) + EDGES_INCHES), strips_inches + (2.6 if nats else 0) + 0.7),
+        layout="constrained",
+    )
+    figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=13, fontweight="bold")
+    panels = figure.subplots(1 + bool(nats), 1, height_ratios=[strips_inches, 2.6] if nats else None, sharex=True)
+    strips, *curves = np.atleast_1d(panels)
+    _draw_strips(strips, rows, family, first)
+    for axes in curves:
+        _draw_losses(axes, {name: _costs(losses)[shown] for name, losses in nats.items()}, first)
+    save_figure(figure, path)
+
+
+def _check(read: Any, asked: Any, nats: Mapping[str, ArrayLike]) -> None:
+    for name, array in {"targets": asked, **{f"nats of {who}": np.asarray(of) for who, of in nats.items()}}.items():
+        if read.ndim != 1 or array.shape != read.shape:
+            raise OptionError(name, f"shape {array.shape}", f"the shape of inputs, {read.shape}, and that [L]")
+    if len(nats) > len(STYLES):
+        raise OptionError("nats", f"{len(nats)} curves", f"at most {len(STYLES)}")
+
+
+def _costs(nats_L: ArrayLike) -> Any:
+    """Return what each token of the row cost: token t is what was to be predicted at t - 1; the first cost nothing."""
+    return np.concatenate([[np.nan], np.asarray(nats_L, np.float64)[:-1]])
+
+
+def _draw_strips(axes: Axes, rows: Mapping[str, Any], family: Family, first: int) -> None:
+    separator = getattr(family, "separator_id", None)
+    n_words = family.n_tokens - (1 if separator is None else 2)
+    clean = next(iter(rows.values()))
+    for line, tokens in enumerate(rows.values()):
+        for place, token in enumerate(tokens.tolist()):
+            is_word = token not in (MASK, separator)
+            colour = colormaps["turbo"](0.08 + 0.84 * (token - 1) / max(1, n_words - 1)) if is_word else "white"
+            is_disturbed = token != clean[place]
+            edge = {"edgecolor": "black", "linewidth": 2.0, "zorder": 3} if is_disturbed else {"edgecolor": "white"}
+            corner = (first + place - 0.5, len(rows) - 1 - line)
+            axes.add_patch(Rectangle(corner, 1, 0.92, facecolor=colour, alpha=0.75, clip_on=False, **edge))
+            text = str(token) if is_word else "M" if token == MASK else "|"
+            axes.text(first + place, corner[1] + 0.44, text, ha="center", va="center", fontsize=7, color=INK, zorder=4)
+    axes.set_xlim(first - 0.5, first + len(clean) - 0.5)
+    axes.set_ylim(-0.05, len(rows))
+    axes.set_yticks([len(rows) - 0.54 - line for line in range(len(rows))], labels=list(rows))
+    axes.tick_params(length=0, labelcolor=INK, labelbottom=False)
+    axes.spines[:].set_visible(False)
+
+
+def _draw_losses(axes: Axes, nats: Mapping[str, Any], first: int) -> None:
+    for (name, losses), (colour, style, width) in zip(nats.items(), STYLES, strict=False):
+        places = np.arange(first, first + len(losses))
+        axes.plot(places, losses, style, color=colour, linewidth=width, label=name, drawstyle="steps-mid")
+    axes.set_ylim(0, None)
+    axes.set_xlabel("tokens read before", color=INK)
+    axes.set_ylabel("loss, nats", color=INK)
+    axes.legend(frameon=False, fontsize=9, ncols=len(nats), loc="lower left", bbox_to_anchor=(0, 0.98), labelcolor=INK)
+    plain_frame(axes)
+    axes.spines["bottom"].set_color(FAINT)
