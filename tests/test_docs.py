@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.configurations import TINY_FLAGS
+from tests.pages import DOCS, ROOT, blocks, commands, text_of
 from xenoglot import languages, predictors
 from xenoglot.cli import main
 from xenoglot.commands.generate import GenerateOptions
 from xenoglot.config import default_config, options_by_path
 from xenoglot.options import options_of
 
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
 OTHERS = ("results/", "house.md", "extending.md", "measures.md")
 """Pages whose blocks have tests of their own, or say with which command a result was made."""
 PAGES = sorted(
@@ -28,7 +27,6 @@ PAGES = sorted(
     for path in DOCS.rglob("*.md")
     if not path.relative_to(DOCS).as_posix().startswith(OTHERS)
 )
-BLOCK = re.compile(r"(?:^<!-- not run by the tests: ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LANGUAGES_OF_BLOCKS = {"sh", "python", "text", "yaml", "options", "command"}
 TINY_RUN = [*TINY_FLAGS, "--evaluation.eval_every_n_steps", "4"]
 TINY_LONGER_RUN = [*TINY_RUN, "--model.max_seq_len", "32"]
@@ -36,15 +34,6 @@ TINY_TASKS = ["--smlmt.n_way", "2", "--smlmt.k_shot", "1", "--smlmt.q_query", "1
 TINY_WORDS = ["--smlmt.min_token_freq", "1", "--smlmt.max_token_freq", "none"]
 TINY_ADAPT = ["--n_tasks", "4", "--n_languages", "2", "--n_way", "2", "--k_shot", "1", "--q_query", "1"]
 WORDS = ("amber", "basil", "cedar", "dahlia", "ember", "fennel", "garnet", "hazel", "indigo", "jasper", "kelp", "lilac")
-
-
-def blocks(page: str) -> list[tuple[str, str, str]]:
-    """Return of each fenced block why it is not run, its language, and what stands in it."""
-    return [(found[1] or "", found[2], found[3]) for found in BLOCK.finditer((DOCS / page).read_text())]
-
-
-def commands(block: str) -> list[list[str]]:
-    return [words for line in block.replace("\\\n", "").splitlines() if (words := shlex.split(line, comments=True))]
 
 
 def in_a_tiny_version(words: list[str]) -> list[str]:
@@ -79,7 +68,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_blocks_run(page: str, workplace: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """In the order in which they stand on the page, so that a later one may use what an earlier one made."""
     names: dict[str, object] = {}
-    for reason, language, block in blocks(page):
+    for reason, language, block in blocks(text_of(f"docs/{page}")):
         assert language in LANGUAGES_OF_BLOCKS, f"a block of {language!r}: say what it is"
         if reason:
             continue
@@ -102,7 +91,7 @@ def run_command(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_family_and_predictor_has_its_options_on_a_page() -> None:
-    shown = [block.strip() for page in PAGES for _, language, block in blocks(page) if language == "options"]
+    shown = [block.strip() for page in PAGES for _, language, block in blocks(text_of(f"docs/{page}")) if language == "options"]
     declared = {f"languages.{name}" for name in languages.registry.members()}
     declared |= {
         f"predictors.{name}"
@@ -134,13 +123,6 @@ def test_flags_of_the_earlier_systems_are_understood() -> None:
     known = {name for owner in owners for option in options_of(owner) for name in (option.name, *option.flags)}
     assert len(given) > 8
     assert given <= known | {"version"}
-
-
-def test_images_come_from_scripts_beside_them() -> None:
-    drawn = "".join(path.read_text() for path in (DOCS / "figures").glob("draw_*.py"))
-    shown = {name for page in PAGES for name in re.findall(r"images/([\w-]+\.png)", (DOCS / page).read_text())}
-    assert {name for name in shown if f'"{name}"' not in drawn} == {"in_context.png"}  # a run's own
-    assert {path.name for path in (DOCS / "images").glob("*.png")} == shown
 
 
 def test_examples_of_the_building_parts() -> None:

@@ -1,0 +1,157 @@
+"""What README and the pages name is there: commands, flags, keys and files; and each picture has its command beside it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.pages import DOCS, EVERY_PAGE, ROOT, blocks, commands, prose, spans, text_of
+from xenoglot import evaluations, languages
+from xenoglot.cli import _parsers
+from xenoglot.commands.base import CommandParser, command_modules, spelled_as_declared
+from xenoglot.config import RunConfig, default_config, options_by_path
+from xenoglot.config.layers import resolve
+from xenoglot.options import options_of
+
+NOT_OURS = {"pip", "git", "cd"}
+ELSEWHERE = {"docs/coming-from-l3c.md", "docs/coming-from-pico.md"}
+"""Pages that name flags and keys of other systems; their tables have tests of their own."""
+PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+\.png)\)")
+NEAR = 700
+"""Within how many characters after a picture, or before it, its command stands."""
+OWN_PICTURES = {"in_context.png": r"xenoglot train|make demo", "language_learning.png": "xenoglot adapt"}
+"""Pictures that a command of the program draws, not a script."""
+
+
+def refused(words: list[str]) -> str:
+    """Return what the program's own parser says against a command line, without running it."""
+    _, parsers = _parsers(command_modules(), words)
+    if words[0] not in parsers or len(words) == 1:
+        return "" if words[0] in parsers else f"{words[0]} is no command"
+    chosen = parsers[words[0]]
+    if {"--help", "-h"} & set(words):
+        words = [word for word in words if word not in ("--help", "-h")]
+        return unknown_flags(words, chosen)
+    _, unknown = chosen.parse_known_args(spelled_as_declared(words[1:], chosen))
+    return shlex.join(unknown)
+
+
+def unknown_flags(words: list[str], parser: CommandParser) -> str:
+    given = [word for word in spelled_as_declared(words[1:], parser) if word.startswith("--")]
+    return " ".join(flag for flag in given if flag not in parser.flags())
+
+
+def complaint(words: list[str]) -> str:
+    """Return what is wrong with one command of a page; nothing if it is as it should be."""
+    program, *rest = words[: words.index(">")] if ">" in words else words
+    if program == "torchrun":
+        return refused(rest[rest.index("xenoglot") + 1 :])
+    if program == "make":
+        targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+        return " ".join(set(rest) - targets)
+    if program == "python":
+        return "" if (ROOT / rest[0]).is_file() or rest[0] == "-m" else f"{rest[0]} is not there"
+    if program == "xenoglot":
+        return "" if rest[0].startswith("--print-completion") else refused(rest)
+    return "" if program in NOT_OURS else f"{program}: what is it?"
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put what pages name where a command looks for it: the plug-ins of docs/extending.md, and files of others."""
+    for name, body in re.findall(r"```python\n# (\w+)\.py\n(.*?)```", text_of("docs/extending.md"), re.DOTALL):
+        (tmp_path / f"{name}.py").write_text(body)
+    for name in ("pico-maml-decoder-tiny.yaml", "FILE"):
+        (tmp_path / name).write_text("smlmt: {enabled: true}\n")
+    (tmp_path / "mine.yaml").write_text("training: {max_steps: 3000}\n")
+    for run in ("NAME", "first", "long", "BOOK"):
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        (tmp_path / "runs" / run / "config.yaml").write_text("training: {max_steps: 3000}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_every_command_is_one_that_the_program_takes(page: str) -> None:
+    given = [words for _, language, block in blocks(text_of(page)) if language == "sh" for words in commands(block)]
+    given += [shlex.split(span) for span in spans(text_of(page)) if re.match(r"(xenoglot|python|make) \S", span)]
+    wrong = [f"{shlex.join(words)}: {found}" for words in given if (found := complaint(words))]
+    assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def known_flags() -> set[str]:
+    """Return every flag of every command, with the options of every family and every evaluation."""
+    names = list(languages.registry.members())
+    lines = [[command] for command in command_modules()]
+    lines += [["generate", "--version", name] for name in names]
+    lines += [["train", "--languages.family", name] for name in names]
+    lines += [["adapt", "--language", name] for name in names]
+    lines += [["evaluate", "--evaluation", name] for name in evaluations.registry.members()]
+    found = {"--print-completion", "--version", "--help"}
+    for words in lines:
+        found |= set(_parsers(command_modules(), words)[1][words[0]].flags())
+    return found | {flag.replace("-", "_") for flag in found if flag.startswith("--")}
+
+
+@pytest.mark.parametrize("page", sorted(set(EVERY_PAGE) - ELSEWHERE))
+def test_every_flag_in_the_text_is_one(page: str, known_flags: set[str]) -> None:
+    named = [span.split()[0].partition("=")[0] for span in spans(text_of(page)) if span.startswith("--")]
+    assert [flag for flag in named if flag not in known_flags] == []
+
+
+@pytest.mark.parametrize("page", sorted(set(EVERY_PAGE) - ELSEWHERE))
+def test_every_key_in_the_text_is_one(page: str) -> None:
+    """A key is a path that begins with a section of a run's configuration."""
+    sections = set(vars(default_config()))
+    paths = set(options_by_path(default_config())) | {"model.size", "curriculum"}
+    paths |= {f"languages.{known.name}" for kind in languages.registry.members().values() for known in options_of(kind)}
+    named = {span.partition(":")[0] for span in spans(text_of(page)) if re.fullmatch(r"\w+(\.\w+)+(: .+)?", span)}
+    keys = {name for name in named if name.split(".")[0] in sections and not (ROOT / "docs" / name).exists()}
+    unknown = {key for key in keys if not any(path == key or path.startswith(f"{key}.") for path in paths)}
+    assert {key for key in unknown if not key.endswith((".yaml", ".json", ".md"))} == set()
+
+
+@pytest.mark.parametrize("page", [page for page in EVERY_PAGE if PICTURE.search(text_of(page))])
+def test_every_picture_has_its_command_beside_it(page: str) -> None:
+    """It names a script that writes a file of that name, or the command of the program that draws it."""
+    text = text_of(page)
+    for picture in PICTURE.finditer(text):
+        name = Path(picture[1]).name
+        is_result = page.startswith("docs/results/")  # a page of one command, which stands at its top
+        beside = text if is_result else text[max(0, picture.start() - NEAR) : picture.end() + NEAR]
+        assert (ROOT / page).parent.joinpath(picture[1]).is_file(), f"{page}: {name} is not there"
+        if name in OWN_PICTURES:
+            assert re.search(OWN_PICTURES[name], beside), f"{page}: say which command draws {name}"
+            continue
+        scripts = re.findall(r"python (docs/\S+\.py)", beside)
+        assert scripts, f"{page}: say which command draws {name}"
+        assert any(draws(ROOT / script, name) for script in scripts), f"{page}: {scripts} do not draw {name}"
+
+
+def draws(script: Path, name: str) -> bool:
+    """Whether a script says that it writes the picture, by its whole name or by the beginning that its own name gives."""
+    return script.is_file() and (f'"{name}"' in script.read_text() or name.startswith(script.stem))
+
+
+def test_every_picture_is_shown() -> None:
+    shown = {Path(name).name for page in EVERY_PAGE for name in PICTURE.findall(text_of(page))}
+    assert {path.name for path in DOCS.rglob("*.png")} == shown
+
+
+def test_yaml_blocks_are_configurations() -> None:
+    import yaml
+
+    found = [block for page in EVERY_PAGE for _, language, block in blocks(text_of(page)) if language == "yaml"]
+    assert found
+    for block in found:
+        assert isinstance(resolve(yaml.safe_load(block)), RunConfig)
+
+
+def test_no_command_has_a_place_to_be_filled_by_nobody() -> None:
+    """Every placeholder is one that a reader can fill: a run, a model, a host of theirs."""
+    assert [page for page in EVERY_PAGE if "REPOSITORY" in text_of(page)] == []
+    assert [page for page in EVERY_PAGE if re.search(r"\b(TODO|FIXME|XXX|TBD)\b", prose(text_of(page)))] == []
