@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from xenoglot.errors import OptionError
-from xenoglot.figures_reading import draw_reading
+from xenoglot.figures_reading import draw_nats_by_position, draw_reading
 from xenoglot.languages import Markov, MetaLMv1
 
 FAMILY = MetaLMv1(vocab_size=9, n_elements=3, element_length=5, error_rate=0.3, separator=True)
@@ -61,6 +61,24 @@ def test_the_cost_stands_above_the_token_it_is_of(tmp_path: Path, monkeypatch: p
     assert line.get_ydata().tolist() == [0.2, 0.3, 0.4, 0.5]
 
 
+def test_losses_by_position_are_means_over_rows_named_where_they_end(tmp_path: Path) -> None:
+    lost = {"guessing": np.full((2, 64), 1.5), "a model": np.array([np.linspace(2, 1, 64), np.linspace(1, 0, 64)])}
+    draw_nats_by_position(lost, tmp_path / "curves.svg", title="Means", label="what")
+    words = words_in(tmp_path / "curves.svg")
+    assert {"Means", "what", "tokens read", "guessing, 1.50", "64"} <= set(words)
+    [end] = [word for word in words if word.startswith("a model")]
+    assert 0.5 < float(end.split(", ")[1]) < 0.6  # over the last three bins of the mean, which falls from 1.5 to 0.5
+
+
+@pytest.mark.parametrize(
+    "nats", [{}, {"one": [1.0, 2.0]}, {"one": [[1.0]], "other": [[1.0, 2.0]]}, dict.fromkeys("abcdef", [[1.0]])]
+)
+def test_curves_that_cannot_be_drawn_leave_nothing(tmp_path: Path, nats: dict[str, list[list[float]]]) -> None:
+    with pytest.raises(OptionError, match="nats"):
+        draw_nats_by_position(nats, tmp_path / "curves.png", title="")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_cannot_be_drawn_leaves_nothing(tmp_path: Path) -> None:
     batch = FAMILY.batch(batch_size=2, length=20, seed=0, floor=True)
     inputs, targets, path = batch.inputs[0], batch.targets[0], tmp_path / "row.png"
@@ -68,7 +86,7 @@ def test_what_cannot_be_drawn_leaves_nothing(tmp_path: Path) -> None:
         draw_reading(inputs, targets[:-1], path, family=FAMILY, title="")
     with pytest.raises(OptionError, match="nats of all"):
         draw_reading(inputs, targets, path, family=FAMILY, title="", nats={"all": batch.floor_nats})
-    with pytest.raises(OptionError, match="at most 5"):
+    with pytest.raises(OptionError, match="at most 5 besides guessing"):
         draw_reading(inputs, targets, path, family=FAMILY, title="", nats=dict.fromkeys("abcdef", batch.floor_nats[0]))
     with pytest.raises(OptionError, match="first"):
         draw_reading(inputs, targets, path, family=FAMILY, title="", first=20)

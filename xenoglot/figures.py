@@ -146,7 +146,7 @@ def _lines(curves: Mapping[int, Mapping[str, Any]]) -> list[Line]:
 
 
 def _finish_axes(axes: Axes, curve: Mapping[str, Any], title: str, per: str) -> None:
-    _read_axis(axes, max(2, curve["length"]))
+    read_axis(axes, max(2, curve["length"]))
     axes.set_ylim(0, 1.12 * float(curve["uniform_nats"][0]))
     axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
     axes.set_xlabel(f"{per}s read (band: 95 % interval of the mean at one position)", color=INK)
@@ -189,7 +189,7 @@ def _apart(heights: Sequence[float], *, spacing: float, top: float) -> list[floa
     return lowered[::-1]
 
 
-def _read_axis(axes: Axes, length: int) -> None:
+def read_axis(axes: Axes, length: int) -> None:
     """Count what was read on a logarithmic axis, in plain numbers."""
     axes.set_xscale("log", base=2)
     axes.set_xlim(1, length)
@@ -260,7 +260,7 @@ def _draw_floor(axes: Axes, floor_nats_BL: Any, n_tokens: int) -> None:
     mean, error = means.mean(axis=0), means.std(axis=0) / np.sqrt(rows)
     axes.fill_between(middle, mean - 2 * error, mean + 2 * error, color=FLOOR, alpha=0.2, linewidth=0)
     axes.plot(middle, mean, color=FLOOR, linewidth=1.8)
-    _read_axis(axes, max(2, length))
+    read_axis(axes, max(2, length))
     axes.set_ylim(0, 1.15 * float((mean + 2 * error).max()) or 1.0)
     axes.set_title(
         f"best possible loss: {floor_nats_BL.mean():.3f} nats a token over {length:,} tokens"

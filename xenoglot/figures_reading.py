@@ -1,8 +1,11 @@
-"""Pictures of reading one row, token by token: what was said, what was heard, and what each token cost whom."""
+"""Pictures of reading: one row token by token, and what whoever reads loses by position.
+
+Curves called "guessing", "best learner" and "floor" look as they do in the pictures of runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,19 @@ from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike
 
 from xenoglot.errors import OptionError
-from xenoglot.figures import FAINT, FINAL, FLOOR, INK, LEARNER, plain_frame, save_figure
+from xenoglot.evaluations.by_position import in_log_bins
+from xenoglot.figures import (
+    FAINT,
+    FINAL,
+    FLOOR,
+    INK,
+    LEARNER,
+    Line,
+    label_ends,
+    plain_frame,
+    read_axis,
+    save_figure,
+)
 from xenoglot.languages.base import MASK
 from xenoglot.options import whole_number
 
@@ -23,10 +38,12 @@ if TYPE_CHECKING:
 
     from xenoglot.languages import Family
 
-__all__ = ["draw_reading"]
+__all__ = ["draw_nats_by_position", "draw_reading"]
 
-STYLES = ((FINAL, "-", 2.2), (LEARNER, "--", 1.8), (FLOOR, "-", 1.6), ("#b0568c", ":", 1.8), (INK, "-.", 1.4))
-"""Colour, style and width of the curves, in their order."""
+YARDSTICKS = {"guessing": (FAINT, 1.2, "-"), "best learner": (LEARNER, 1.8, "--"), "floor": (FLOOR, 1.8, "-")}
+"""Colour, width and style of curves that have names of their own."""
+OTHERS = tuple((colour, 2.0, "-") for colour in (FINAL, "#b0568c", "#9b5f00", "#56b4e9", INK))
+"""The same of all others, in their order."""
 TOKEN_INCHES = 0.22
 EDGES_INCHES = 1.2
 NO_NATS: Mapping[str, ArrayLike] = MappingProxyType({})
@@ -54,7 +71,7 @@ def draw_reading(
         path: A .png, .svg or .pdf file, which appears only when whole.
         family: What the row was drawn from.
         title: What is seen.
-        nats: Losses of the targets [L] by who predicted them; at most five.
+        nats: Losses of the targets [L] by who predicted them; at most five besides the yardsticks.
         first: The token that is drawn first; 0 is the row's first.
         n_shown: How many tokens are drawn, or as many as there are; 48 unless given.
 
@@ -82,12 +99,71 @@ def draw_reading(
     save_figure(figure, path)
 
 
+def draw_nats_by_position(
+    nats: Mapping[str, ArrayLike], path: str | Path, *, title: str, label: str = "loss, nats a token"
+) -> None:
+    """Draw what was lost by position, averaged over rows: a curve for each reader, or for each kind of language.
+
+    Positions are averaged in bins of equal width on the logarithmic axis.
+
+    Args:
+        nats: Losses, or losses above a floor, [N, L] by what the curve is called; rows are of one length L. At most
+            five besides the yardsticks.
+        path: A .png, .svg or .pdf file, which appears only when whole.
+        title: What is seen.
+        label: What the vertical axis shows, with its unit.
+
+    Raises:
+        OptionError: If the path has another ending, shapes do not agree, or there are no or too many curves.
+        OutputError: If it cannot be written.
+
+    Example:
+        >>> family = xenoglot.languages.Markov(vocab_size=4, order=1)
+        >>> batch = family.batch(batch_size=64, length=128, seed=0, floor=True)
+        >>> [learner] = xenoglot.predictors.references(family)
+        >>> nats = {"best learner": learner.nats(batch.inputs, batch.targets), "floor": batch.floor_nats}
+        >>> draw_nats_by_position(nats, "chains.png", title="Markov chains")  # doctest: +SKIP
+    """
+    curves = {name: np.asarray(values, np.float64) for name, values in nats.items()}
+    lengths = {values.shape[1] if values.ndim == 2 else None for values in curves.values()}
+    if len(lengths) != 1 or None in lengths:
+        shapes = ", ".join(f"{name} {values.shape}" for name, values in curves.items())
+        raise OptionError("nats", shapes or "none", "at least one curve, each [N, L] of the same L")
+    looks = _looks(curves)
+    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
+    axes, lines = figure.add_subplot(), list[Line]()
+    for name, values in curves.items():
+        positions, [means] = in_log_bins(values.mean(axis=0, keepdims=True))
+        line = Line(means, name, *looks[name])
+        axes.plot(positions, line.nats, color=line.colour, linewidth=line.width, linestyle=line.style)
+        lines.append(line)
+    read_axis(axes, max(2, lengths.pop()))
+    axes.set_ylim(0, 1.1 * max(float(line.nats.max()) for line in lines))
+    axes.set_title(title, loc="left", color=INK, fontsize=13, fontweight="bold")
+    axes.set_xlabel("tokens read", color=INK)
+    axes.set_ylabel(label, color=INK)
+    plain_frame(axes)
+    label_ends(axes, lines)
+    save_figure(figure, path)
+
+
 def _check(read: Any, asked: Any, nats: Mapping[str, ArrayLike]) -> None:
     for name, array in {"targets": asked, **{f"nats of {who}": np.asarray(of) for who, of in nats.items()}}.items():
         if read.ndim != 1 or array.shape != read.shape:
             raise OptionError(name, f"shape {array.shape}", f"the shape of inputs, {read.shape}, and that [L]")
-    if len(nats) > len(STYLES):
-        raise OptionError("nats", f"{len(nats)} curves", f"at most {len(STYLES)}")
+    _looks(nats)
+
+
+def _looks(names: Iterable[str]) -> dict[str, tuple[str, float, str]]:
+    """Choose the look of each curve.
+
+    Raises:
+        OptionError: If there are too many.
+    """
+    others = [name for name in names if name not in YARDSTICKS]
+    if len(others) > len(OTHERS):
+        raise OptionError("nats", f"{len(others)} curves", f"at most {len(OTHERS)} besides {', '.join(YARDSTICKS)}")
+    return YARDSTICKS | dict(zip(others, OTHERS, strict=False))
 
 
 def _costs(nats_L: ArrayLike) -> Any:
@@ -117,9 +193,11 @@ def _draw_strips(axes: Axes, rows: Mapping[str, Any], family: Family, first: int
 
 
 def _draw_losses(axes: Axes, nats: Mapping[str, Any], first: int) -> None:
-    for (name, losses), (colour, style, width) in zip(nats.items(), STYLES, strict=False):
+    looks = _looks(nats)
+    for name, losses in nats.items():
+        colour, width, style = looks[name]
         places = np.arange(first, first + len(losses))
-        axes.plot(places, losses, style, color=colour, linewidth=width, label=name, drawstyle="steps-mid")
+        axes.plot(places, losses, color=colour, linewidth=width, linestyle=style, label=name, drawstyle="steps-mid")
     axes.set_ylim(0, None)
     axes.set_xlabel("tokens read before", color=INK)
     axes.set_ylabel("loss, nats", color=INK)
