@@ -67,11 +67,11 @@ def test_losses_by_position_are_means_over_rows_named_where_they_end(tmp_path: P
     words = words_in(tmp_path / "curves.svg")
     assert {"Means", "what", "tokens read", "guessing, 1.50", "64"} <= set(words)
     [end] = [word for word in words if word.startswith("a model")]
-    assert 0.5 < float(end.split(", ")[1]) < 0.6  # over the last three bins of the mean, which falls from 1.5 to 0.5
+    assert 0.5 < float(end.split(", ")[1]) < 0.7  # over the last three bins of the mean, which falls from 1.5 to 0.5
 
 
 @pytest.mark.parametrize(
-    "nats", [{}, {"one": [1.0, 2.0]}, {"one": [[1.0]], "other": [[1.0, 2.0]]}, dict.fromkeys("abcdef", [[1.0]])]
+    "nats", [{}, {"one": [1.0, 2.0]}, {"one": [[1.0]], "other": [[1.0, 2.0]]}, {key: [[1.0]] for key in "abcdef"}]
 )
 def test_curves_that_cannot_be_drawn_leave_nothing(tmp_path: Path, nats: dict[str, list[list[float]]]) -> None:
     with pytest.raises(OptionError, match="nats"):

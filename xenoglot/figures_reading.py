@@ -116,17 +116,10 @@ def draw_nats_by_position(
     Raises:
         OptionError: If the path has another ending, shapes do not agree, or there are no or too many curves.
         OutputError: If it cannot be written.
-
-    Example:
-        >>> family = xenoglot.languages.Markov(vocab_size=4, order=1)
-        >>> batch = family.batch(batch_size=64, length=128, seed=0, floor=True)
-        >>> [learner] = xenoglot.predictors.references(family)
-        >>> nats = {"best learner": learner.nats(batch.inputs, batch.targets), "floor": batch.floor_nats}
-        >>> draw_nats_by_position(nats, "chains.png", title="Markov chains")  # doctest: +SKIP
     """
     curves = {name: np.asarray(values, np.float64) for name, values in nats.items()}
-    lengths = {values.shape[1] if values.ndim == 2 else None for values in curves.values()}
-    if len(lengths) != 1 or None in lengths:
+    lengths = {values.shape[-1] for values in curves.values() if values.ndim == 2}
+    if len(lengths) != 1 or any(values.ndim != 2 for values in curves.values()):
         shapes = ", ".join(f"{name} {values.shape}" for name, values in curves.items())
         raise OptionError("nats", shapes or "none", "at least one curve, each [N, L] of the same L")
     looks = _looks(curves)
