@@ -91,7 +91,12 @@ def run_command(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_family_and_predictor_has_its_options_on_a_page() -> None:
-    shown = [block.strip() for page in PAGES for _, language, block in blocks(text_of(f"docs/{page}")) if language == "options"]
+    shown = [
+        block.strip()
+        for page in PAGES
+        for _, language, block in blocks(text_of(f"docs/{page}"))
+        if language == "options"
+    ]
     declared = {f"languages.{name}" for name in languages.registry.members()}
     declared |= {
         f"predictors.{name}"

@@ -1,4 +1,4 @@
-"""What README and the pages name is there: commands, flags, keys and files; and each picture has its command beside it."""
+"""What README and the pages name is there: commands, flags, keys, files; each picture has its command beside it."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_every_picture_has_its_command_beside_it(page: str) -> None:
 
 
 def draws(script: Path, name: str) -> bool:
-    """Whether a script says that it writes the picture, by its whole name or by the beginning that its own name gives."""
+    """Whether a script names the picture that it writes, or the picture is named after the script."""
     return script.is_file() and (f'"{name}"' in script.read_text() or name.startswith(script.stem))
 
 
