@@ -19,6 +19,9 @@ def with_mathml(page: str) -> str:
     Args:
         page: HTML, in which formulas stand as LaTeX between ``\(`` and ``\)`` or ``\[`` and ``\]``.
 
+    Raises:
+        ValueError: If something in a formula is not understood, such as an environment.
+
     Example:
         >>> with_mathml('<span class="arithmatex">\\(x\\)</span>')[-30:]
         '<mrow><mi>x</mi></mrow></math>'
@@ -29,4 +32,7 @@ def with_mathml(page: str) -> str:
 def _mathml(latex: str, *, is_block: bool) -> str:
     # \mathrm would be drawn letter by letter, and ~ as the character that it is in LaTeX's source
     written = WORDS.sub(r"\\text{\1}", latex).replace(r"\lVert", r"\|").replace(r"\rVert", r"\|")
-    return convert(" ".join(written.split()), display="block" if is_block else "inline")
+    mathml = convert(" ".join(written.split()), display="block" if is_block else "inline")
+    if "&amp;" in mathml or "\\" in mathml:
+        raise ValueError(f"formula: got {latex}, of which something is not understood; split and cases are.")
+    return mathml

@@ -26,8 +26,9 @@ def main() -> None:
         batch = family.batch(batch_size=N_LANGUAGES, length=LENGTH, seed=0, floor=True)
         floors = batch.floor_nats.mean(axis=1)
         axes.hist(floors, bins=bins, histtype="step", color=colour, linewidth=1.8)
-        height = float(np.histogram(floors, bins=bins)[0].max())
-        axes.text(float(np.median(floors)), height + 1.5, f"{cell}, median {np.median(floors):.2f}", color=colour)
+        counts, _ = np.histogram(floors, bins=bins)
+        peak = int(counts.argmax())
+        axes.text(bins[peak + 1] + 0.05, counts[peak] - 1, f"{cell}, median {np.median(floors):.2f}", color=colour)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])  # room for what stands above the highest
     axes.axvline(math.log(VOCAB_SIZE), color=FAINT, linewidth=1.2)
     axes.text(math.log(VOCAB_SIZE) - 0.03, 2, "guessing", color=FAINT, ha="right")
