@@ -3,7 +3,7 @@
     python docs/results/unknown_elements.py
 
 measures the reference predictor and one who is told more (unknown_elements_bound.py), and writes unknown_elements.md
-beside this file. One thread: about ten minutes of one core.
+beside this file. One thread: about two minutes of one core.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from xenoglot.predictors import NoisyRepeats
 
 SEED = 2026
 LENGTH, LAST = 4096, 1024
-N_ROWS, N_TOLD_ROWS, ROWS_AT_ONCE = 4096, 128, 1024
+N_ROWS, N_TOLD_ROWS, ROWS_AT_ONCE = 2048, 64, 1024
 FEW_VISITS = 4
 WINDOWS = ((0, 128), (128, 256), (256, 512), (512, 1024), (1024, 2048), (2048, 3072), (3072, 4096))
 NEARBY = 16
 """The learner's loss at a position is the mean over so many tokens before and after it."""
 DOUBTFUL = ((8, (6, 8, 0.3)), (64, (10, 8, 0.5)), (64, (10, 32, 0.5)))
 """V, n, l and e where segments are hard to tell apart, or a few of them."""
-N_DOUBTFUL_ROWS, DOUBTFUL_LENGTH = 64, 512
-PARTITIONS = (1, 4, 16, 64, 1024)
+N_DOUBTFUL_ROWS, DOUBTFUL_LENGTH = 32, 512
+PARTITIONS = (1, 4, 16, 64, 256)
 SETTINGS = {
     (5, 32, 0.05): ("0.0455 / 0.0455", (3.20, 1.34, 0.91, 0.84)),
     (10, 32, 0.10): ("0.075 / 0.0745", (3.77, 2.71, 2.29, 2.16)),
@@ -266,7 +266,7 @@ who is told, over all of {DOUBTFUL_LENGTH} tokens, by how many partitions are ke
 """
 
 WHENCE = """
-One partition is too few there; 1,024 lose no less than 64, so that what is left is what not being told costs.
+One partition is too few there; 256 lose no less than 64, so that what is left is what not being told costs.
 
 ## Where it comes from
 """

@@ -56,11 +56,11 @@ def segments(family: MetaLMv1, inputs_L: Tokens, targets_L: Tokens) -> tuple[lis
     """
     ends = [*np.flatnonzero(inputs_L == family.separator_id).tolist(), len(inputs_L)]
     starts = [0, *(end + 1 for end in ends[:-1])]
-    elements: list[Tokens] = []
+    elements: list[bytes] = []
     places = []
     for first, end in zip(starts, ends, strict=True):
-        words = targets_L[first:end]
-        same = [k for k, element in enumerate(elements) if np.array_equal(element[: len(words)], words)]
+        words = targets_L[first:end].tobytes()
+        same = [k for k, element in enumerate(elements) if element.startswith(words)]
         places.append(same[0] if same else len(elements))
         if not same:
             elements.append(words)

@@ -70,6 +70,8 @@ class MetaLMv1(CompiledFamily["MetaLMv1Language"]):
 
     Where we differ: the earlier code draws the replacement from all tokens, so that some are no replacement; its 2023
     version never emits the last element nor token V; later ones use id 0 for separator, mask and an ordinary token.
+    What that version calls (V, n, l, e) is exactly ours with V - 1 tokens, n - 1 elements, error rate e q and mask
+    ratio 0.3 / q, where q = 1 - 0.7 / (V - 1).
 
     Source: Wang et al., arXiv 2405.17234; PaddlePaddle `l3c`, `metalang/metalangv1.py`.
 

@@ -49,6 +49,9 @@ class NoisyRepeats(Predictor):
     that what was dropped was right, so that nothing possible has an infinite loss. A prefix that no hypothesis explains
     (a separator before the third token, say) is read as an element never met before, even if all n are known.
 
+    At the published settings it loses what one loses who is told which element each finished segment was, to rounding:
+    nobody could lose less (docs/results/unknown_elements.md).
+
     Source: the predictor is ours, no earlier system has one for this family; the resampling is that of Fearnhead and
     Clifford, "On-line inference for hidden Markov models via particle filters", J. R. Stat. Soc. B 65(4), 2003.
 
