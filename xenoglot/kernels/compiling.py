@@ -23,16 +23,25 @@ Stream: TypeAlias = Any
 
 
 def compiled(function: Function) -> Function:
-    """Compile to machine code, cached on disk, without the interpreter's lock and without fast-math.
+    """Compile to machine code, cached on disk where it can be, without the interpreter's lock and without fast-math.
 
     NumPy's error model, because Python's test for a zero divisor is a branch, and loops with branches do not vectorise.
     """
-    return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    return _dispatcher(function)
 
 
 def inlined(function: Function) -> Function:
     """Compile as part of every caller, because a loop with a call in it does not vectorise."""
-    return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)(function))
+    return _dispatcher(function, forceinline=True)
+
+
+def _dispatcher(function: Function, **options: bool) -> Function:
+    """Return what compiles a function when it is first called."""
+    try:
+        made = numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
+    except RuntimeError:  # nowhere to keep it: the package cannot be written to, and there is no home
+        made = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    return cast(Function, made)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
