@@ -20,7 +20,7 @@ from xenoglot.commands.generate import GenerateOptions
 from xenoglot.config import default_config, options_by_path
 from xenoglot.options import options_of
 
-OTHERS = ("results/", "house.md", "extending.md", "measures.md")
+OTHERS = ("results/", "notebooks/", "house.md", "extending.md", "measures.md")
 """Pages whose blocks have tests of their own, or say with which command a result was made."""
 PAGES = sorted(
     path.relative_to(DOCS).as_posix()

@@ -121,7 +121,7 @@ def test_every_picture_has_its_command_beside_it(page: str) -> None:
     text = text_of(page)
     for picture in PICTURE.finditer(text):
         name = Path(picture[1]).name
-        is_result = page.startswith("docs/results/")  # a page of one command, which stands at its top
+        is_result = page.startswith(("docs/results/", "docs/notebooks/"))  # a page of one command, at its top or end
         beside = text if is_result else text[max(0, picture.start() - NEAR) : picture.end() + NEAR]
         assert (ROOT / page).parent.joinpath(picture[1]).is_file(), f"{page}: {name} is not there"
         if name in OWN_PICTURES:
@@ -133,7 +133,9 @@ def test_every_picture_has_its_command_beside_it(page: str) -> None:
 
 
 def draws(script: Path, name: str) -> bool:
-    """Whether a script names the picture that it writes, or the picture is named after the script."""
+    """Whether a script names the picture that it writes, or the picture is named after the script or a notebook."""
+    if script.stem == "notebook_pages":
+        return (DOCS / "notebooks" / f"{name.rpartition('-')[0]}.ipynb").is_file()
     return script.is_file() and (f'"{name}"' in script.read_text() or name.startswith(script.stem))
 
 

@@ -77,7 +77,7 @@ def draw_formation(findings: Sequence[Finding], path: str | Path, *, title: str)
         for axes in panels:
             axes.axvspan(*(max(step, 0.5) for step in formed.steps), color=FINAL, alpha=0.1, linewidth=0)
     panels[-1].set_xscale("symlog", base=2, linthresh=1)
-    _count_steps(panels[-1], max(finding.step for finding in findings))
+    _count_steps(panels[-1], [finding.step for finding in findings])
     save_figure(figure, path)
 
 
@@ -137,8 +137,11 @@ def _finish(axes: Axes) -> None:
     plain_frame(axes)
 
 
-def _count_steps(axes: Axes, last: int) -> None:
+def _count_steps(axes: Axes, steps: Sequence[int]) -> None:
+    """Count on from the first step, or a little before it: no half of the picture is to be empty."""
+    first, last = min(steps) // 2, max(steps)
     ticks = [0, *(2**power for power in range(last.bit_length()))]
-    axes.set_xticks(ticks, labels=[f"{tick:,}" for tick in ticks])
-    axes.set_xlim(0, max(1, last))
+    shown = [tick for tick in ticks if tick >= first]
+    axes.set_xticks(shown, labels=[f"{tick:,}" for tick in shown])
+    axes.set_xlim(first, max(1, last))
     axes.set_xlabel("training steps (shaded: where the strongest head's score passes half of its greatest)", color=INK)

@@ -31,7 +31,9 @@ def write_page(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         resources = {"metadata": {"path": folder}}
-        NotebookClient(notebook, timeout=LONGEST_CELL_SECONDS, kernel_name="python3", resources=resources).execute()
+        NotebookClient(
+            notebook, timeout=LONGEST_CELL_SECONDS, kernel_name="python3", coalesce_streams=True, resources=resources
+        ).execute()
     text, pictures = page(notebook, path.stem)
     for old in path.parent.glob(f"{path.stem}-*.png"):
         old.unlink()
