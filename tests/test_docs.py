@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import re
 import shlex
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import xenoglot
 from tests.configurations import TINY_FLAGS
 from tests.pages import DOCS, ROOT, blocks, commands, text_of
 from xenoglot import languages, predictors
@@ -141,22 +143,49 @@ def test_examples_of_the_building_parts() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_it_builds_and_asks_nothing_of_a_network(tmp_path: Path) -> None:
-    """Strictly: a link or an anchor that leads nowhere is an error."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the pages, built strictly: a link or an anchor that leads nowhere is an error."""
+    folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")],
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
-        env={"PATH": "/usr/bin:/bin", "NO_MKDOCS_2_WARNING": "1", "HOME": str(tmp_path)},
+        env={"PATH": "/usr/bin:/bin", "NO_MKDOCS_2_WARNING": "1", "HOME": str(folder.parent)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    pages = [path.read_text() for path in (tmp_path / "site").rglob("*.html")]
+    return folder
+
+
+def test_it_builds_and_asks_nothing_of_a_network(site: Path) -> None:
+    pages = [path.read_text() for path in site.rglob("*.html")]
     loaded = re.compile(
         r'(?:<script[^>]* src|<link[^>]* rel="?(?:stylesheet|preconnect)"?[^>]* href|<img[^>]* src)="?https?:'
     )
     assert [loaded.search(page) for page in pages if loaded.search(page)] == []
     assert not any('class="arithmatex"' in page for page in pages)
     assert sum("<math" in page for page in pages) >= 10
-    assert json.loads((tmp_path / "site" / "search" / "search_index.json").read_text())["docs"]
+    assert json.loads((site / "search" / "search_index.json").read_text())["docs"]
+
+
+@pytest.mark.parametrize("part", [name for name in xenoglot.__all__ if name != "__version__"])
+def test_every_public_class_and_function_is_explained(part: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the page of the part that it is of, where links lead to it."""
+    monkeypatch.syspath_prepend(str(DOCS / "building"))
+    home_of = importlib.import_module("api_pages").home_of
+    module = importlib.import_module(f"xenoglot.{part}")
+    homes = [home for name in getattr(module, "__all__", ()) if (home := home_of(module.__name__, name))]
+    anchors = {home: set(re.findall(r'id="?([\w.]+)', (site / "api" / page_of(home)).read_text())) for home in homes}
+    assert [home for home in homes if home not in anchors[home]] == []
+
+
+def page_of(home: str) -> str:
+    """Return the page on which something of the package is explained.
+
+    Example:
+        >>> page_of("xenoglot.languages.markov.Markov")
+        'languages.html'
+    """
+    return f"{home.split('.')[1]}.html"

@@ -144,6 +144,18 @@ def test_every_picture_is_shown() -> None:
     assert {path.name for path in DOCS.rglob("*.png")} == shown
 
 
+def test_every_result_is_in_the_table_of_results() -> None:
+    """With a command that its own page names too, or the page of a run that anybody can make."""
+    table = text_of("docs/results/index.md")
+    rows = {Path(page).name: row for row in table.splitlines() for page in re.findall(r"^\| \[[^]]+\]\(([^)]+)\)", row)}
+    pages = {path.name for path in (DOCS / "results").glob("*.md")} - {"index.md"}
+    assert pages <= set(rows)
+    for name in pages:
+        [command] = re.findall(r"`((?:python|xenoglot) [^`]+)`", rows[name])
+        program = " ".join(command.split()[:2])
+        assert program in text_of(f"docs/results/{name}"), f"{name} does not say {program}"
+
+
 def test_yaml_blocks_are_configurations() -> None:
     import yaml
 

@@ -18,7 +18,7 @@ def on_config(config: Any) -> Any:
     sections = {
         title: pages for section in config["nav"] if isinstance(section, dict) for title, pages in section.items()
     }
-    for page in sorted((docs / "results").glob("*.md")):
+    for page in sorted(set((docs / "results").glob("*.md")) - {docs / "results" / "index.md"}):
         sections["Results"].append({title_of(page): page.relative_to(docs).as_posix()})
     sections["Reference"].append({"API": [{title: path} for title, path, _ in api_pages(config["docs_dir"])]})
     return config
