@@ -4,7 +4,7 @@
 #   make test    set up, then check format, lint and types, and run the tests
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow format bench docs figures clean fresh-caches
+.PHONY: demo test test-slow test-lowest archives format bench docs figures clean fresh-caches
 
 # The first Python that is new enough, whatever it is called.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -24,6 +24,20 @@ test: .venv/installed-dev fresh-caches
 
 test-slow: .venv/installed-dev fresh-caches
 	$(PYTEST) -m slow
+
+# The least versions that pyproject.toml allows, in an environment of their own. They warn about each other's age.
+test-lowest: LOWEST := build/lowest
+test-lowest: fresh-caches
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) .ci/lower_bounds.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check --quiet torch==2.13.0
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check --quiet --prefer-binary \
+		--constraint $(LOWEST)/constraints.txt --editable '.[dev]'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n 2 --dist worksteal -o filterwarnings=default -m "not slow"
+
+# The wheel and the sdist, into dist/; the same bytes on any machine.
+archives: .venv/installed-dev
+	$(BIN)/python -m hatchling build --directory dist
 
 format: .venv/installed-dev
 	$(BIN)/ruff format

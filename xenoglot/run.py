@@ -38,7 +38,7 @@ from xenoglot.objectives.hybrid import Hybrid
 from xenoglot.report import write_report
 from xenoglot.rng import derive, generator
 from xenoglot.run_lock import RunLock
-from xenoglot.tracking import environment, write_json
+from xenoglot.tracking import environment, require_trackers, write_json
 from xenoglot.trainer import Outcome, Run, train
 from xenoglot.training.devices import Devices
 
@@ -77,9 +77,10 @@ def start(config: RunConfig) -> Finished:
         OutputError: If the folder cannot be written, another process is writing it, or there is such a run already and
             ``checkpointing.auto_resume`` is off.
         ResumeError: If the run was begun with other options that matter.
-        MissingExtraError: If checkpoints are to be pushed to the Hub, and its client is not installed.
+        MissingExtraError: If a tracker, or the Hub's client for pushing checkpoints, is asked for and not installed.
     """
     require_hub(config.checkpointing)
+    require_trackers(config.monitoring)
     devices = Devices(config.training.fabric, deterministic=config.training.deterministic)
     data = devices.on_main(lambda: open_data(config)) or open_data(config)  # what is prepared, one process prepares
     config = _fitted(config, data, devices)

@@ -2,7 +2,7 @@
 
 from xenoglot.tracking.environment import environment
 from xenoglot.tracking.metrics_log import MetricsLog, read_metrics, write_json
-from xenoglot.tracking.trackers import Tracker, Trackers, open_trackers
+from xenoglot.tracking.trackers import Tracker, Trackers, open_trackers, require_trackers
 
 __all__ = [
     "MetricsLog",
@@ -11,5 +11,6 @@ __all__ = [
     "environment",
     "open_trackers",
     "read_metrics",
+    "require_trackers",
     "write_json",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -24,7 +25,7 @@ from xenoglot.config.sections import WandbConfig
 from xenoglot.errors import MissingExtraError
 from xenoglot.tracking.metrics_log import finite
 
-__all__ = ["Tracker", "Trackers", "open_trackers"]
+__all__ = ["Tracker", "Trackers", "open_trackers", "require_trackers"]
 
 
 class Tracker(Protocol):
@@ -73,6 +74,17 @@ class Trackers:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def require_trackers(config: MonitoringConfig) -> None:
+    """Check, before anything else is done, that the packages of the trackers that are asked for are installed.
+
+    Raises:
+        MissingExtraError: If one is not.
+    """
+    for name in ("tensorboard", "wandb", "trackio"):
+        if getattr(config, f"save_to_{name}") and importlib.util.find_spec(name) is None:
+            raise MissingExtraError(name, extra=name, purpose=f"--monitoring.save_to_{name}")
 
 
 def open_trackers(config: MonitoringConfig, folder: Path, name: str, run: Mapping[str, Any]) -> Trackers:
