@@ -258,15 +258,16 @@ exact: whoever is told less loses no less on average. So the best possible loss 
 
 SAME = f"""
 The one who is told reads {N_TOLD_ROWS} of the rows; the last column is how far from that the predictor ever is, at any
-token of these rows: rounding. At these settings it is never in doubt which segments belong together, and the
-reference predictor's loss is the best possible.
+token of these rows. At these settings it is hardly ever in doubt which segments belong together, and the reference
+predictor's loss is the best possible, to a hundred-thousandth of a nat.
 
 Where segments are hard to tell apart, it is worth something to be told which were the same. What is lost above the one
 who is told, over all of {DOUBTFUL_LENGTH} tokens, by how many partitions are kept (64 unless given):
 """
 
 WHENCE = """
-One partition is too few there; 256 lose no less than 64, so that what is left is what not being told costs.
+One partition is too few there. 256 are no better than 64 by more than 0.0005 nats: what is left is what it costs not to
+be told.
 
 ## Where it comes from
 """
@@ -299,7 +300,7 @@ q = 1 - 0.7 / (V - 1)
 MetaLMv1(vocab_size=V - 1, n_elements=n - 1, element_length=l, error_rate=e * q, mask_ratio=0.3 / q, separator=True)
 ```
 
-and a little easier than its name:
+and a little easier than its name. Published and best possible losses, on what was sampled:
 """
 
 POSITIONS = f"""
