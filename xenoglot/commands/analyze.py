@@ -24,7 +24,10 @@ explains them.
 
 Left in each run's folder: analysis/results.jsonl and .csv, pictures in analysis/, and a new report.html.
 
-Examples: xenoglot analyze runs/first; xenoglot analyze runs/first runs/second --config_path analysis.yaml
+Examples:
+
+  xenoglot analyze runs/first
+  xenoglot analyze runs/first runs/second --config_path analysis.yaml
 """
 
 

@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from xenoglot.languages import Family
 
 HELP = "explain a family of languages, or list them all"
+EPILOG = """\
+What a language of the family is, its mathematics, its floor, where it comes from, and its options with what they
+allow. A family of your own is named by its path, my_module:Mine.
+
+Examples:
+
+  xenoglot describe
+  xenoglot describe metalm-v1
+"""
 
 WIDEST = 100
 NARROWEST = 72
@@ -55,6 +64,7 @@ SPACES = {",": " ", ";": " ", "!": "", "quad": "\t", "qquad": "\n"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the family's name."""
+    parser.epilog = EPILOG
     parser.add_argument("family", metavar="FAMILY", nargs="?", help="a family's name; all are listed without it")
 
 

@@ -29,8 +29,10 @@ MOST_PLOTTED_ROWS = 64
 EPILOG = """\
 --version FAMILY --help shows that family's own options. Text is one line a sample: tab-separated input,target pairs.
 
-Examples: xenoglot generate --version v1 --error_rate 0.05 --samples 1000 --output samples.npy;
-xenoglot generate --version markov --order 2 --samples 1000 --output samples.parquet --floor
+Examples:
+
+  xenoglot generate --version v1 --error_rate 0.05 --samples 1000 --output samples.npy
+  xenoglot generate --version markov --order 2 --samples 1000 --output samples.parquet --floor
 """
 
 

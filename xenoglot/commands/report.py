@@ -11,7 +11,10 @@ EPILOG = """\
 The page opens offline: results in words, loss by position against the floor, samples coloured by what each token cost,
 curves of training, configuration and machine. Runs that are still going on can be looked at too.
 
-Examples: xenoglot report runs/first; xenoglot report runs/first runs/second --output comparison.html
+Examples:
+
+  xenoglot report runs/first
+  xenoglot report runs/first runs/second --output comparison.html
 """
 FILE_NAME = "report.html"
 

@@ -14,7 +14,10 @@ other files are read. One line each: ok, or FAULT and what is wrong. Nothing is 
 
 Exit code: 0 all is whole, 1 something is not, 2 there is nothing to check.
 
-Example: xenoglot verify runs/*
+Examples:
+
+  xenoglot verify runs/*
+  xenoglot verify runs/first/checkpoints/step_1000
 """
 FOUND_FAULTS = 1
 

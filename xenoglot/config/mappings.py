@@ -39,9 +39,14 @@ SECTION_WORDS = "a section of keys and values"
 PICO_KEYS = {
     "checkpointing.checkpoints_dir": "A run's checkpoints are in its folder, under checkpoints.",
     "checkpointing.eval_results_dir": "A run's results are in its folder, under eval_results.",
+    "checkpointing.evaluation": "A run's results are in its folder, under eval_results.",
+    "checkpointing.fabric_checkpoint_dir": "A checkpoint's training state is in its folder, under state.",
+    "checkpointing.fabric_checkpoint_filename": "A checkpoint's training state is in its folder, under state.",
+    "checkpointing.learning_dynamics_dir": "They are in a checkpoint's folder, under learning_dynamics.",
     "checkpointing.logs_dir": "A run's metrics are in its folder, in metrics.jsonl.",
     "checkpointing.training": "Its auto_resume is checkpointing.auto_resume.",
     "evaluation.metrics": "Paloma is measured whenever evaluation.paloma.dataset_name is given.",
+    "model.batch_size": "A step's rows are data.dataloader.batch_size.",
     "model.model_type": "There is one kind of model: leave it out.",
     "monitoring.logging.log_level": "There are no levels: leave it out.",
 }
