@@ -12,7 +12,7 @@ from tests.pages import DOCS, EVERY_PAGE, ROOT, blocks, commands, prose, spans, 
 from xenoglot import evaluations, languages
 from xenoglot.cli import _parsers
 from xenoglot.commands.base import CommandParser, command_modules, spelled_as_declared
-from xenoglot.config import RunConfig, default_config, options_by_path
+from xenoglot.config import RunConfig, default_config, options_by_path, recipes
 from xenoglot.config.layers import resolve
 from xenoglot.options import options_of
 
@@ -181,6 +181,11 @@ def test_every_result_is_in_the_table_of_results() -> None:
         [command] = re.findall(r"`((?:python|xenoglot) [^`]+)`", rows[name])
         program = " ".join(command.split()[:2])
         assert program in text_of(f"docs/results/{name}"), f"{name} does not say {program}"
+
+
+def test_every_recipe_is_in_the_table_of_recipes() -> None:
+    named = {name for row in text_of("docs/training.md").splitlines() for name in re.findall(r"`([\w-]+)`", row)}
+    assert set(recipes.summaries()) <= named
 
 
 def test_yaml_blocks_are_configurations() -> None:
