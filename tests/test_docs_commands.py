@@ -16,7 +16,7 @@ from xenoglot.config import RunConfig, default_config, options_by_path, recipes
 from xenoglot.config.layers import resolve
 from xenoglot.options import options_of
 
-NOT_OURS = {"pip", "git", "cd"}
+NOT_OURS = {"pip", "jupyter"}
 ELSEWHERE = {"docs/coming-from-l3c.md", "docs/coming-from-pico.md"}
 """Pages that name flags and keys of other systems; their tables have tests of their own."""
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+\.png)\)")
