@@ -44,7 +44,7 @@ YARDSTICKS = {"guessing": (FAINT, 1.2, "-"), "best learner": (LEARNER, 1.8, "--"
 """Colour, width and style of curves that have names of their own."""
 OTHERS = tuple((colour, 2.0, "-") for colour in (FINAL, "#b0568c", "#9b5f00", "#56b4e9", INK))
 """The same of all others, in their order."""
-TOKEN_INCHES = 0.22
+TOKEN_INCHES = 0.23
 EDGES_INCHES = 1.2
 NO_NATS: Mapping[str, ArrayLike] = MappingProxyType({})
 
@@ -58,7 +58,7 @@ def draw_reading(
     title: str,
     nats: Mapping[str, ArrayLike] = NO_NATS,
     first: int = 0,
-    n_shown: int = 48,
+    n_shown: int = 40,
 ) -> None:
     """Draw a part of one row: the clean tokens, what was read in their place, and what each cost to predict.
 
@@ -73,7 +73,7 @@ def draw_reading(
         title: What is seen.
         nats: Losses of the targets [L] by who predicted them; at most five besides the yardsticks.
         first: The token that is drawn first; 0 is the row's first.
-        n_shown: How many tokens are drawn, or as many as there are; 48 unless given.
+        n_shown: How many tokens are drawn, or as many as there are; 40 unless given.
 
     Raises:
         OptionError: If the path has another ending, the part is not in the row, or shapes do not agree.
@@ -177,7 +177,7 @@ def _draw_strips(axes: Axes, rows: Mapping[str, Any], family: Family, first: int
             corner = (first + place - 0.5, len(rows) - 1 - line)
             axes.add_patch(Rectangle(corner, 1, 0.92, facecolor=colour, alpha=0.75, clip_on=False, **edge))
             text = str(token) if is_word else "M" if token == MASK else "|"
-            axes.text(first + place, corner[1] + 0.44, text, ha="center", va="center", fontsize=7, color=INK, zorder=4)
+            axes.text(first + place, corner[1] + 0.44, text, ha="center", va="center", fontsize=8, color=INK, zorder=4)
     axes.set_xlim(first - 0.5, first + len(clean) - 0.5)
     axes.set_ylim(-0.05, len(rows))
     axes.set_yticks([len(rows) - 0.54 - line for line in range(len(rows))], labels=list(rows))
