@@ -23,6 +23,8 @@ with pytest.MonkeyPatch.context() as patch:
     bound: Any = importlib.import_module("unknown_elements_bound")
     page: Any = importlib.import_module("unknown_elements")
 
+PREDICTOR_S_PAGE = (RESULTS.parent / "predictors" / "unknown-elements.md").read_text(encoding="utf-8")
+
 every_setting = pytest.mark.parametrize("setting", list(page.SETTINGS), ids=page.name_of)
 
 
@@ -140,6 +142,14 @@ def row_of_metagym(
         read += [*np.where(is_noisy, noise, element), 64]
         clean += [*element, 64]
     return np.array(read[:2048], np.int32), np.array(clean[1:2049], np.int32)
+
+
+def test_the_predictor_s_page_says_what_was_measured() -> None:
+    text = (RESULTS / "unknown_elements.md").read_text(encoding="utf-8")
+    repeated = re.findall(r"^\| (n = .*?) \| (\S+) \| (\S+ ± \S+) \|", PREDICTOR_S_PAGE, re.MULTILINE)
+    assert len(repeated) == len(page.SETTINGS)
+    for setting, floor, learner in repeated:
+        assert re.search(rf"^\| {re.escape(setting)} \| {floor} ± \S+ \| {learner} \|", text, re.MULTILINE), setting
 
 
 def test_the_page_says_what_the_formula_gives() -> None:
