@@ -40,7 +40,6 @@ def test_the_example_shows_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the kernel's own libraries
 def test_the_notebook_shows_it(tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
