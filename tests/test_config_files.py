@@ -161,7 +161,11 @@ def test_aliases_of_aliases_cost_nothing(file: Path) -> None:
         # the line of what is there, or none
         ("training: {optimization: {gradient_accumulation_steps: 3}}", "run.yaml: data.dataloader.batch_size: got 32"),
         # Pico's words
-        ("model: {batch_size: 8}", "There is data.dataloader.batch_size and evaluation.paloma.batch_size and checkp"),
+        ("model: {batch_size: 8}", "A step's rows are data.dataloader.batch_size."),
+        (
+            "training: {batch_size: 8}",
+            "There is data.dataloader.batch_size and evaluation.paloma.batch_size and",
+        ),
         ("training: {lr: 3}", "There is training.optimization.lr."),
         ("checkpointing: {training: {auto_resume: true}}", "Its auto_resume is checkpointing.auto_resume."),
         ("evaluation: {metrics: [paloma]}", "Paloma is measured whenever"),
