@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from xenoglot.config import read_config, recipes
 from xenoglot.evaluations.by_position import in_log_bins
 from xenoglot.languages import MetaLMv1
+from xenoglot.model_sizes import parameters_of
 from xenoglot.predictors import NoisyRepeats
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -45,6 +47,9 @@ def test_a_run_is_of_the_recipe_that_is_shipped(script: ModuleType) -> None:
     for run in runs(kept(script.__name__)):
         config = read_config(recipes.path(run["run"].partition("_seed")[0]))
         assert (run["steps"], run["length"]) == (config.training.max_steps, config.model.max_seq_len)
+        assert config.languages is not None
+        model = dataclasses.replace(config.model, vocab_size=config.languages.n_tokens)
+        assert run["parameters"] == parameters_of(model)
 
 
 def test_what_a_run_says_of_itself_agrees(script: ModuleType) -> None:

@@ -1,6 +1,6 @@
 """Languages without repeats, tables and networks drawn at random: small decoders beside the best counting learners.
 
-    python docs/results/random_laws.py
+    python docs/results/random_laws.py --threads 1 --precision bf16-mixed
 
 trains the recipes `markov`, `ngram-net` and `metalm-v2`, measures them on fresh languages beside the floor and the
 reference predictors, and writes random_laws.md, random_laws.json and random_laws.png beside this file. `xenoglot train
@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from recipe_pages import Setting, cost_table, draw, loss_table
+from recipe_pages import Setting, cost_table, draw, loss_table, publish
 from recipe_runs import Result, all_measured, arguments, made, measured
 
 from xenoglot.config import read_config, recipes
-from xenoglot.tracking import write_json
 
 RECIPES = {
     "markov": ("random tables, order 2, V=8", "dirichlet-markov", "the exact Bayes predictor"),
@@ -39,10 +38,8 @@ def main() -> None:
             measured(made(recipe, seed, given), KEPT_AS, config.languages, N_ROWS[recipe], config.model.max_seq_len)
     found = {recipe: all_measured(given.work, recipe, KEPT_AS) for recipe in RECIPES}
     page = Path(__file__).with_suffix(".md")
-    write_json(page.with_suffix(".json"), found)
     draw(settings(found), page.with_suffix(".png"), TITLE, is_logarithmic=False)
-    page.write_text(written(found), encoding="utf-8")
-    print(page)
+    publish(page, written(found), found)
 
 
 def settings(found: Mapping[str, Sequence[Result]]) -> list[Setting]:
@@ -57,7 +54,7 @@ def settings(found: Mapping[str, Sequence[Result]]) -> list[Setting]:
 def written(found: Mapping[str, Sequence[Result]]) -> str:
     """Return the page."""
     losses, costs = ("\n".join(lines) for lines in (loss_table(settings(found)), cost_table(settings(found))))
-    return PAGE.format(losses=losses, costs=costs, conclusion=CONCLUSION)
+    return PAGE.format(rows=", ".join(map(str, N_ROWS.values())), losses=losses, costs=costs, conclusion=CONCLUSION)
 
 
 PAGE = """\
@@ -73,17 +70,14 @@ who count: the exact Bayes predictor where there is one, else context tree weigh
 python docs/results/random_laws.py --threads 1 --precision bf16-mixed
 ```
 
-`xenoglot train --recipe markov` makes one of the runs. Measured in float32 on fresh languages; ± and ranges are 95 %
-intervals over languages.
+`xenoglot train --recipe markov` makes one of the runs. Measured in float32 on fresh languages ({rows} of them); ± and
+ranges are 95 % intervals over languages.
 
 {losses}
 
 ## What it took
 
 {costs}
-
-Operations are those of training, 6 N a token and attention (`xenoglot/throughput.py`); time is of the whole run, its
-evaluations included, on one of two cores beside other work.
 
 {conclusion}
 """

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from recipe_runs import FLOOR, MODEL, Result
 
 from xenoglot.figures import FAINT, FINAL, INK, LEARNER, plain_frame, save_figure
 from xenoglot.figures import FLOOR as FLOOR_COLOUR
+from xenoglot.tracking import write_json
 
 FULL_PRECISION = ("auto", "32-true")
 FEW = 512
 """Tokens of a row up to which the axis begins at the first."""
+COUNTED = """
+Operations are those of training, 6 N a token and attention (`xenoglot/throughput.py`); time is of the whole run, its
+evaluations included, on one of two cores beside other work. Without the options all cores compute with float32, which
+was not tried to the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +47,16 @@ class Setting:
     published: Mapping[int, float] = field(default_factory=dict)
 
 
+def publish(page: Path, text: str, found: Mapping[str, Any]) -> None:
+    """Write a page, and beside it what it was made of, as JSON."""
+    write_json(page.with_suffix(".json"), found)
+    page.write_text(text, encoding="utf-8")
+    print(page)
+
+
 def draw(settings: Sequence[Setting], path: Path, title: str, *, is_logarithmic: bool) -> None:
     """Draw loss by position for each setting: the models, the learner, the floor, and what is published."""
-    figure = Figure(figsize=(12.5, 4.8), layout="constrained")
+    figure = Figure(figsize=(12.5, 4.8), layout=ConstrainedLayoutEngine(wspace=0.06))
     figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=13, fontweight="bold")
     panels = figure.subplots(1, len(settings), squeeze=False, sharey=is_logarithmic)[0]
     for axes, setting in zip(panels, settings, strict=True):
@@ -67,17 +81,16 @@ def _draw_curves(axes: Axes, setting: Setting) -> None:
 def _label_axes(axes: Axes, setting: Setting, is_logarithmic: bool) -> None:
     first, length = setting.results[0], setting.results[0]["length"]
     lowest = min(mean for mean, _ in first["last_quarter"].values())
+    positions = [2**power for power in range(7 if length > FEW else 0, length.bit_length(), 1 if length > FEW else 2)]
     axes.set_xscale("log", base=2)
     if is_logarithmic:
         axes.set_yscale("log")
-        axes.set_ylim(lowest / 12, 6)
+        axes.set_ylim(lowest / 20, 6)
         ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0) if tick >= lowest / 2]
         axes.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
     else:
-        axes.set_ylim(
-            0, 1.35 * max(first["curves"][FLOOR] + first["curves"][MODEL][-len(first["curves"][MODEL]) // 2 :])
-        )
-    positions = [2**power for power in range(6 if length > FEW else 0, length.bit_length(), 2)]
+        shown = np.greater_equal(first["tokens_read"], positions[0])
+        axes.set_ylim(0, 1.35 * max(np.max(np.array(curve)[shown]) for curve in first["curves"].values()))
     axes.set_xticks(positions, labels=[f"{position:,}" for position in positions])
     axes.set_xlim(positions[0], length)
     axes.set_title(setting.label, loc="left", color=INK, fontsize=11)
@@ -124,7 +137,7 @@ def loss_table(settings: Sequence[Setting]) -> Iterator[str]:
 
 
 def cost_table(settings: Sequence[Setting]) -> Iterator[str]:
-    """Write what each run took."""
+    """Write what each run took, and how that was counted."""
     yield "| recipe | seed | parameters | steps | tokens | operations | time | computed with |"
     yield "| --- |" + " --- |" * 7
     for setting in settings:
@@ -136,6 +149,7 @@ def cost_table(settings: Sequence[Setting]) -> Iterator[str]:
                 f"| {result['tokens'] / 1e6:.1f} M | {result['flops']:.1e} | {_duration(result['seconds'])} "
                 f"| {threads} of {result['device']}, {numbers} |"
             )
+    yield COUNTED
 
 
 def _duration(seconds: float | None) -> str:

@@ -22,7 +22,7 @@ from xenoglot.config import RunConfig, read_config, recipes, with_overrides
 from xenoglot.decoder import Decoder
 from xenoglot.estimates import phases
 from xenoglot.evaluations.by_position import in_log_bins
-from xenoglot.evaluations.measuring import NORMAL_95, losses_nats
+from xenoglot.evaluations.measuring import interval, losses_nats
 from xenoglot.languages import Family
 from xenoglot.languages.base import Floats
 from xenoglot.model_sizes import parameters_of
@@ -130,7 +130,8 @@ def _summary(losses: Mapping[str, Floats]) -> dict[str, Any]:
 
 def _with_interval(values_N: Floats) -> list[float]:
     """Return a mean over languages and half of its 95 % interval."""
-    return [float(values_N.mean()), NORMAL_95 * float(values_N.std(ddof=1)) / len(values_N) ** 0.5]
+    mean, _, high = interval("mean", float(values_N.mean()), values_N).values()
+    return [mean, high - mean]
 
 
 def _ratio(above_N: Floats, below_N: Floats) -> list[float]:
