@@ -30,9 +30,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xenoglot.batches import LanguageBatches, TokenBatch
+from xenoglot.batches import TokenBatch
 from xenoglot.config import ModelConfig, default_config
 from xenoglot.decoder import Decoder
+from xenoglot.language_batches import LanguageBatches
 from xenoglot.languages import MetaLMv1
 from xenoglot.model_sizes import get, parameters_of
 from xenoglot.throughput import mfu, peak_flops

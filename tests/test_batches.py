@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from xenoglot.batches import BatchSource, LanguageBatches, Part, Stage, TextBatches
+from xenoglot.batches import BatchSource, Part, TextBatches
 from xenoglot.errors import OptionError
+from xenoglot.language_batches import LanguageBatches, Stage
 from xenoglot.languages import MetaLMv1, get, names
 from xenoglot.text import ByteText
 

@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from xenoglot.batches import LanguageBatches, TokenBatch
+from xenoglot.batches import TokenBatch
 from xenoglot.config import LearningDynamicsConfig, ModelConfig, RunConfig, TrainingConfig, default_config, resolve
 from xenoglot.decoder import Decoder
 from xenoglot.dynamics import Recorder, dynamics_of
 from xenoglot.dynamics_rows import rows_of_corpus, rows_of_held_out, rows_of_languages
 from xenoglot.errors import DataError, OptionError
+from xenoglot.language_batches import LanguageBatches
 from xenoglot.language_rows import LanguageRows
 from xenoglot.languages import MetaLMv1
 from xenoglot.layer_names import layer_names, matching_layers, pico_name

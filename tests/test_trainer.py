@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from xenoglot.assembly.resuming import check_identity, identity_of
-from xenoglot.batches import WHOLE, LanguageBatches, TextBatches, TokenBatch
+from xenoglot.batches import WHOLE, TextBatches, TokenBatch
 from xenoglot.checkpoint import Checkpoints
 from xenoglot.config import RunConfig, default_config, with_overrides
 from xenoglot.decoder import Decoder
 from xenoglot.errors import DivergenceError, ResumeError
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
+from xenoglot.language_batches import LanguageBatches
 from xenoglot.objectives.autoregressive import Autoregressive
 from xenoglot.objectives.base import Objective, Result
 from xenoglot.rng import derive

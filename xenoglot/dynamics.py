@@ -115,7 +115,7 @@ def dynamics_of(
     loss_nats = 0.0
     for first in range(0, len(batch.inputs_BT), rows_at_once):
         rows = slice(first, first + rows_at_once)
-        part = TokenBatch(inputs_BT=batch.inputs_BT[rows], targets_BT=batch.targets_BT[rows]).to(device)
+        part = batch.rows(rows).to(device)
         with torch.enable_grad(), _heard(model, given_out, sequence_idx):
             loss = _mean_loss(model, part, needs_logits=LOGITS in layers) * (part.n_tokens / batch.n_tokens)
             gradients = _added(gradients, torch.autograd.grad(loss, weights))

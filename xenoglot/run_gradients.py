@@ -221,8 +221,7 @@ def _parts(batches: BatchSource, first_step: int, n_rows: int) -> Iterator[Token
         if not 1 <= n_rows <= size:
             raise OptionError("rows_per_part", n_rows, f"a whole number from 1 to {size}, the rows of a step")
         for start in range(0, size - n_rows + 1, n_rows):
-            own = slice(start, start + n_rows)
-            yield TokenBatch(inputs_BT=batch.inputs_BT[own], targets_BT=batch.targets_BT[own])
+            yield batch.rows(slice(start, start + n_rows))
 
 
 def _tasks(tasks: TaskSource, config: RunConfig, n_tasks: int) -> Iterator[EpisodeBatch]:

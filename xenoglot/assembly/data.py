@@ -12,7 +12,7 @@ from types import MappingProxyType
 from xenoglot.adaptation import MetaLearner
 from xenoglot.adaptation.selection import HEAD
 from xenoglot.assembly.tasks import language_tasks, sentence_tasks
-from xenoglot.batches import BatchSource, LanguageBatches, SampleBatches, Stage, TextBatches
+from xenoglot.batches import BatchSource, SampleBatches, TextBatches
 from xenoglot.config import DataConfig, RunConfig
 from xenoglot.corpus.base import Corpus
 from xenoglot.corpus.columns import open_dataset
@@ -27,6 +27,7 @@ from xenoglot.evaluations.few_shot import STEPS, FewShot
 from xenoglot.evaluations.held_out_samples import HeldOutSamples
 from xenoglot.evaluations.in_context import FreshLanguages, HeldOutText
 from xenoglot.evaluations.perplexity import DomainPerplexity, open_domains
+from xenoglot.language_batches import LanguageBatches, Stage
 from xenoglot.language_rows import LanguageRows
 from xenoglot.languages import Family
 from xenoglot.rng import derive
@@ -167,6 +168,7 @@ def _languages(config: RunConfig, family: Family, seed: int) -> LearningData:
         seed=seed,
         stages=stages,
         n_languages=config.data.n_languages,
+        learns_laws=config.data.targets == "law",
     )
     fresh = FreshLanguages(
         family=family,

@@ -67,6 +67,12 @@ class DataConfig:
         unit="languages",
         minimum=1,
     )
+    targets: str = option(
+        "words",
+        "what of a language is learned: words, those that came; or law, how probable the best learner holds each word "
+        "after the same tokens, which is the same on average, with less noise",
+        choices=("words", "law"),
+    )
     easy_start: bool = option(True, "whether the stages of the curriculum, if there are any, come first")
     cache_dir: str | None = option(None, "where a text's tokens are kept; .tokens in runs_dir if none")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)

@@ -294,6 +294,8 @@ class RunConfig:
             raise OptionError("data", given, "one thing to learn: a text, samples, a dataset, or else languages")
         if self.languages is None and self.data.n_languages is not None:
             raise OptionError("data.n_languages", self.data.n_languages, "none where no languages are drawn")
+        if self.languages is None and self.data.targets != "words":
+            raise OptionError("data.targets", self.data.targets, "words where no languages are drawn")
         if given[0] in ("languages", "data.samples") and self.data.tokenizer.name is not None:
             raise OptionError("data.tokenizer.name", self.data.tokenizer.name, "none where no text is learned")
 

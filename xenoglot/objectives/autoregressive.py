@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from xenoglot.batches import TokenBatch
 from xenoglot.objectives.base import Objective, Result
 
-__all__ = ["Autoregressive", "token_losses"]
+__all__ = ["Autoregressive", "expected_losses", "token_losses"]
 
 
 def token_losses(model: nn.Module, batch: TokenBatch) -> Tensor:
@@ -27,12 +27,28 @@ def token_losses(model: nn.Module, batch: TokenBatch) -> Tensor:
     return losses_N.view(batch.targets_BT.shape)
 
 
+def expected_losses(model: nn.Module, inputs_BT: Tensor, laws_BTV: Tensor) -> Tensor:
+    r"""Return what is lost on average over targets that come by a law, float [B, T] in nats.
+
+    .. math::
+        -\sum_v p_v \ln \frac{e^{z_v}}{\sum_w e^{z_w}}
+
+    for logits z and the law p; ids that the law does not know of cannot come.
+    """
+    log_probs_BTV = model(inputs_BT).float().log_softmax(2)
+    losses_BT: Tensor = -(laws_BTV * log_probs_BTV[..., : laws_BTV.shape[2]]).sum(2)
+    return losses_BT
+
+
 class Autoregressive(Objective):
-    """The mean loss over all positions of all rows, in nats."""
+    """The mean loss over all positions of all rows, in nats; the expected one if the rows come with their laws."""
 
     name: ClassVar[str] = "autoregressive"
 
     def __call__(self, model: nn.Module, batch: TokenBatch, rng: np.random.Generator) -> Result:
         """Measure a model on a batch; nothing is drawn."""
-        loss = model(batch.inputs_BT, targets=batch.targets_BT)
+        if batch.laws_BTV is None:
+            loss = model(batch.inputs_BT, targets=batch.targets_BT)
+        else:
+            loss = expected_losses(model, batch.inputs_BT, batch.laws_BTV).mean()
         return Result(loss=loss, metrics={"loss_nats": loss.detach()})
