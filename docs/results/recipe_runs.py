@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,10 @@ RESAMPLES = 2000
 Result = Mapping[str, Any]
 
 
-def arguments(description: str | None, names: Sequence[str], work: str) -> argparse.Namespace:
-    """Read which recipes and seeds are to be made, where, and how."""
+def arguments(
+    description: str | None, names: Sequence[str], work: str, flags: Mapping[str, str] = MappingProxyType({})
+) -> argparse.Namespace:
+    """Read which recipes and seeds are to be made, where, and how; ``flags`` are a script's own, with what they do."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--recipes", nargs="*", choices=names, default=list(names), help="which are made [default: all]"
@@ -47,20 +50,33 @@ def arguments(description: str | None, names: Sequence[str], work: str) -> argpa
     parser.add_argument("--work", type=Path, default=Path(work), help="where runs are kept [default: %(default)s]")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
     parser.add_argument("--precision", default="auto", help="numbers that training computes with [default: auto]")
+    for flag, what in flags.items():
+        parser.add_argument(flag, action="store_true", help=what)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     return given
 
 
-def made(recipe: str, seed: int, given: argparse.Namespace) -> Path:
-    """Train a recipe with a seed, unless that was done; return the run's folder."""
-    name = f"{recipe}_seed{seed}"
+def made(
+    recipe: str, seed: int, given: argparse.Namespace, changes: Mapping[str, Any] = MappingProxyType({}), as_: str = ""
+) -> Path:
+    """Train a recipe with a seed, unless that was done; return the run's folder.
+
+    Args:
+        recipe: Its name.
+        seed: Of the run.
+        given: How it is made.
+        changes: What differs from the recipe, by dotted path.
+        as_: What the run is called behind the recipe, if something differs.
+    """
+    name = f"{recipe}{as_}_seed{seed}"
     settings = {
         "training.seed": seed,
         "training.fabric.precision": given.precision,
         "training.fabric.accelerator": "cpu",
         "checkpointing.runs_dir": str(given.work),
         "checkpointing.run_name": name,
+        **changes,
     }
     config = with_overrides(read_config(recipes.path(recipe)), settings)
     folder = given.work / name
