@@ -33,6 +33,8 @@ SCHEDULES: list[tuple[str, Any]] = [("every_n_steps", None), ("n_log_spaced", No
 """Of these, one is given at most."""
 AWKWARD_WORDS = ("none", "on", "1e-4", "true", "7", "-", "a: b", "#", "'", '"', "é ü", "{x}", "a\nb", "~", " ", "--x")
 ANY_WORDS = st.sampled_from(AWKWARD_WORDS) | st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+HAVE_LAWS = ("context-tree", "markov")
+"""Families that always have a best learner."""
 FLAG_WORDS = ANY_WORDS.filter(lambda word: word.lower() != "none")  # to an option, that is no text
 
 
@@ -107,6 +109,8 @@ def configurations(draw: st.DrawFn, words: st.SearchStrategy[str] = ANY_WORDS) -
         mapping["curriculum"] = [
             {"until_step": end, "length": draw(st.none() | st.integers(1, 99)), "batch_size": n_parts} for end in ends
         ]
+    if family not in HAVE_LAWS or mapping["data"]["n_languages"] is not None:
+        mapping["data"]["targets"] = "words"
     try:
         return from_mapping(mapping)
     except OptionError as error:

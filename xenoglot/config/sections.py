@@ -251,6 +251,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         self._check_what_is_learned()
         self._check_curriculum()
+        if self.data.targets == "law":
+            self._check_laws()
         self._check_parts()
         if self.smlmt.enabled:
             self._check_tasks()
@@ -307,6 +309,13 @@ class RunConfig:
             raise OptionError("curriculum", ends, "stages whose until_step grows from one to the next")
         for stage in self.curriculum:
             self.family_of(stage)
+
+    def _check_laws(self) -> None:
+        """There must be a best learner of every stage's languages."""
+        from xenoglot.laws import best_learner  # here, since it brings all predictors, which --help need not wait for
+
+        for family in (self.languages, *map(self.family_of, self.curriculum)):
+            best_learner(typing.cast(Family, family), self.data.n_languages)
 
     def _check_dynamics(self) -> None:
         dynamics, longest = self.checkpointing.learning_dynamics, self.model.max_seq_len
