@@ -7,8 +7,7 @@ A model q that reads x learns from targets y that come with the probability p(y 
 
 learning from the law p itself moves the model the same way on average, to the same best model, without the noise of
 drawing y. p is what the exact predictor of the family's own prior says, who knows no more than the model: the rules of
-the family, and the tokens so far. Where words are hardly known yet, and wherever several may come, that noise is most
-of the gradient's.
+the family, and the tokens so far. A run's ``data.targets`` asks for it.
 
 Source: conditioning on what is known makes an estimate no worse (Rao 1945, Blackwell 1947); a predictor's whole
 distribution as the target is distillation (Hinton et al. 2015, arXiv 1503.02531). Where we differ: the teacher is no

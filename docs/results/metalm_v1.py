@@ -16,7 +16,7 @@ from pathlib import Path
 from recipe_pages import Setting, cost_table, draw, loss_table, publish
 from recipe_runs import Result, all_measured, arguments, made, measured
 
-from xenoglot.config import read_config, recipes
+from xenoglot.config import read_config, recipes, with_overrides
 from xenoglot.languages import MetaLMv1
 
 PUBLISHED = {
@@ -29,6 +29,7 @@ LENGTH = 4096
 N_ROWS = 256
 TITLE = "Languages that nobody has ever spoken, 64 words each: loss by what was read of them"
 OURS, EARLIER = "fresh", "fresh_one_element_fewer"
+CONTROL_FLAG = {"--control": "learn from words, all else equal"}
 CONTROL, BY_WORDS = {"data.targets": "words"}, "_words"
 """How the control differs, and what its runs are called."""
 
@@ -37,10 +38,11 @@ Found = Mapping[str, Mapping[str, Sequence[Result]]]
 
 def main() -> None:
     """Make and measure what was asked for, and write the page of all that is there."""
-    given = arguments(__doc__, list(PUBLISHED), "runs/.metalm_v1", {"--control": "learn from words, all else equal"})
+    given = arguments(__doc__, list(PUBLISHED), "runs/.metalm_v1", flags=CONTROL_FLAG)
     for seed in given.seeds:
         for recipe in given.recipes:
-            folder = made(recipe, seed, given, CONTROL if given.control else {}, BY_WORDS * given.control)
+            config = with_overrides(read_config(recipes.path(recipe)), CONTROL if given.control else {})
+            folder = made(config, recipe + BY_WORDS * given.control, seed, given)
             for name, family in variants(recipe).items():
                 measured(folder, name, family, N_ROWS, LENGTH)
     found = {name: {recipe: all_measured(given.work, recipe, name) for recipe in PUBLISHED} for name in (OURS, EARLIER)}

@@ -35,7 +35,9 @@ def main() -> None:
         for recipe in given.recipes:
             config = read_config(recipes.path(recipe))
             assert config.languages is not None
-            measured(made(recipe, seed, given), KEPT_AS, config.languages, N_ROWS[recipe], config.model.max_seq_len)
+            measured(
+                made(config, recipe, seed, given), KEPT_AS, config.languages, N_ROWS[recipe], config.model.max_seq_len
+            )
     found = {recipe: all_measured(given.work, recipe, KEPT_AS) for recipe in RECIPES}
     page = Path(__file__).with_suffix(".md")
     draw(settings(found), page.with_suffix(".png"), TITLE, is_logarithmic=False)

@@ -19,7 +19,7 @@ import torch
 
 from xenoglot import predictors, run
 from xenoglot.checkpoint_folders import checkpoint_folder
-from xenoglot.config import RunConfig, read_config, recipes, with_overrides
+from xenoglot.config import RunConfig, read_config, with_overrides
 from xenoglot.decoder import Decoder
 from xenoglot.estimates import phases
 from xenoglot.evaluations.by_position import in_log_bins
@@ -39,14 +39,29 @@ Result = Mapping[str, Any]
 
 
 def arguments(
-    description: str | None, names: Sequence[str], work: str, flags: Mapping[str, str] = MappingProxyType({})
+    description: str | None,
+    names: Sequence[str],
+    work: str,
+    *,
+    seeds: Sequence[int] = (0,),
+    flags: Mapping[str, str] = MappingProxyType({}),
 ) -> argparse.Namespace:
-    """Read which recipes and seeds are to be made, where, and how; ``flags`` are a script's own, with what they do."""
+    """Read which runs and seeds are to be made, where, and how.
+
+    Args:
+        description: The script's own.
+        names: Of the runs.
+        work: Where they are kept unless given.
+        seeds: Unless given.
+        flags: The script's own, with what they do.
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--recipes", nargs="*", choices=names, default=list(names), help="which are made [default: all]"
     )
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0], help="with which seeds [default: 0]")
+    parser.add_argument(
+        "--seeds", nargs="*", type=int, default=list(seeds), help="with which seeds [default: %(default)s]"
+    )
     parser.add_argument("--work", type=Path, default=Path(work), help="where runs are kept [default: %(default)s]")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
     parser.add_argument("--precision", default="auto", help="numbers that training computes with [default: auto]")
@@ -57,28 +72,24 @@ def arguments(
     return given
 
 
-def made(
-    recipe: str, seed: int, given: argparse.Namespace, changes: Mapping[str, Any] = MappingProxyType({}), as_: str = ""
-) -> Path:
-    """Train a recipe with a seed, unless that was done; return the run's folder.
+def made(config: RunConfig, what: str, seed: int, given: argparse.Namespace) -> Path:
+    """Train with a seed, unless that was done; return the run's folder.
 
     Args:
-        recipe: Its name.
+        config: What is trained: a recipe, or a variant of one.
+        what: Its name.
         seed: Of the run.
         given: How it is made.
-        changes: What differs from the recipe, by dotted path.
-        as_: What the run is called behind the recipe, if something differs.
     """
-    name = f"{recipe}{as_}_seed{seed}"
+    name = f"{what}_seed{seed}"
     settings = {
         "training.seed": seed,
         "training.fabric.precision": given.precision,
         "training.fabric.accelerator": "cpu",
         "checkpointing.runs_dir": str(given.work),
         "checkpointing.run_name": name,
-        **changes,
     }
-    config = with_overrides(read_config(recipes.path(recipe)), settings)
+    config = with_overrides(config, settings)
     folder = given.work / name
     if not checkpoint_folder(folder, config.training.max_steps).exists():
         began = time.perf_counter()
