@@ -21,7 +21,11 @@ from xenoglot.predictors import NoisyRepeats
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 
 
-@pytest.fixture(params=["metalm_v1", "random_laws"])
+RECIPES = ["metalm_v1", "random_laws"]
+"""Scripts that make runs of recipes."""
+
+
+@pytest.fixture(params=RECIPES)
 def script(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(RESULTS)
     return importlib.import_module(request.param)
@@ -37,15 +41,17 @@ def runs(found: Any) -> list[Any]:
     return list(found)
 
 
-def test_a_page_is_made_of_what_was_measured(script: ModuleType) -> None:
-    page = (RESULTS / f"{script.__name__}.md").read_text()
-    assert page == script.written(kept(script.__name__))
+@pytest.mark.parametrize("name", [*RECIPES, "law"])
+def test_a_page_is_made_of_what_was_measured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(RESULTS)
+    page = (RESULTS / f"{name}.md").read_text()
+    assert page == importlib.import_module(name).written(kept(name))
 
 
 def test_a_run_is_of_the_recipe_that_is_shipped(script: ModuleType) -> None:
     """A recipe that is changed after its result was published makes another run."""
     for run in runs(kept(script.__name__)):
-        config = read_config(recipes.path(run["run"].partition("_seed")[0]))
+        config = read_config(recipes.path(run["run"].partition("_")[0]))  # behind it, a control and the seed
         assert (run["steps"], run["length"]) == (config.training.max_steps, config.model.max_seq_len)
         assert config.languages is not None
         model = dataclasses.replace(config.model, vocab_size=config.languages.n_tokens)
@@ -76,3 +82,12 @@ def test_the_curves_of_floor_and_learner_are_those_of_the_languages() -> None:
             assert nats_NT is not None
             binned = in_log_bins(nats_NT.astype(np.float64))[1].mean(axis=0)
             np.testing.assert_allclose(binned[-12:], run["curves"][who][-12:], atol=0.06, rtol=0.15)
+
+
+def test_the_law_s_control_differs_in_nothing_else() -> None:
+    by_words, by_law = (kept("law")["runs"][way] for way in ("words", "law"))
+    assert [run["seed"] for run in by_words] == [run["seed"] for run in by_law] == [0, 1, 2]
+    for one, other in zip(by_words, by_law, strict=True):
+        same = ("parameters", "steps", "tokens", "flops", "rows", "length", "threads", "precision")
+        assert [one[name] for name in same] == [other[name] for name in same]
+        assert one["last_quarter"]["unknown-elements"] == other["last_quarter"]["unknown-elements"]
