@@ -124,9 +124,9 @@ PAGE = """\
 # Words, or their law
 
 Does it help to learn from [what the best learner expects](../data.md#words-or-their-law) in place of the words that
-came? The default run, `xenoglot train`, cut to {steps} steps, in both ways, all else equal; measured on {rows} languages
-that no run has seen, the same for all, on words that came. Last 64 of 256 tokens, nats a token, ± a 95 % interval over
-languages.
+came? The default run, `xenoglot train`, cut to {steps} steps, in both ways, all else equal; measured on {rows}
+languages that no run has seen, the same for all, on words that came. Last 64 of 256 tokens, nats a token, ± a 95 %
+interval over languages.
 
 ```sh
 python docs/results/law.py --threads 1
