@@ -85,11 +85,11 @@ def written(found: Found) -> str:
     tables = {
         "losses": loss_table(ours),
         "losses_earlier": loss_table(earlier),
-        "losses_by_words": loss_table(by_words),
         "costs": cost_table(ours),
     }
     lines = {name: "\n".join(table) for name, table in tables.items()}
-    return PAGE.format(rows=N_ROWS, conclusion=CONCLUSION, **lines)
+    control = CONTROL_SECTION.format(losses="\n".join(loss_table(by_words))) if by_words else ""
+    return PAGE.format(rows=N_ROWS, conclusion=CONCLUSION, control=control, **lines)
 
 
 PAGE = """\
@@ -120,18 +120,19 @@ of easier languages than the recipes'. The same models on such languages, which 
 
 {losses_earlier}
 
-## What the law is worth
-
-The published models learned from words. So did the first recipe, all else equal, in these runs (`--control`, with
-`--recipes` naming it):
-
-{losses_by_words}
-
-## What it took
+{control}## What it took
 
 {costs}
 
 {conclusion}
+"""
+CONTROL_SECTION = """\
+## By words, all else equal
+
+The published models learned from words, as these do (`--control`):
+
+{losses}
+
 """
 CONCLUSION = """\
 What it shows:
