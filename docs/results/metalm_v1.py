@@ -145,8 +145,8 @@ What it shows:
   are to be weighed alike (24 other rows of each setting, last quarter).
 - Before, recipes that learned from words ended at 0.0843, 0.1243 and 0.1682 on the same rows, 1.60, 1.54 and 2.03 times
   the learner's loss, with 1.5e+14, 3.3e+14 and 3.3e+14 operations (`git checkout 6f073a6`, and the command above). More
-  than the law has changed since: widths, rates and lengths too. What the law alone does is on
-  [a page of its own](law.md).
+  than the law has changed since: widths, rates (Muon's is a quarter) and lengths too. What the law alone does in short
+  default runs, which is little, is on [a page of its own](law.md); here it was not tried with all else equal.
 
 One seed for each setting, one machine, and recipes that were chosen among a few on these very settings, though never on
 the languages that are measured."""
