@@ -114,7 +114,7 @@ def test_the_expected_loss_is_that_of_all_words_by_how_probable_they_are() -> No
 
 
 def test_its_gradient_is_the_mean_over_words_that_come() -> None:
-    """Every word that can come at the last position, by its probability; all others fixed."""
+    """Every word at every position, by its probability, each through the loss of single words."""
     model, batch = shaken_decoder(), batches_of(METALM)(0)
     weights = list(model.parameters())
     expected = torch.autograd.grad(Autoregressive()(model, batch, generator(0)).loss, weights)
@@ -139,9 +139,9 @@ def test_a_law_that_is_sure_is_a_word() -> None:
 
 def test_gradients_of_laws_differ_less_from_row_to_row() -> None:
     """That is what they are for: the noise of what came is gone, the mean stays."""
-    model, families = shaken_decoder(), (True, False)
+    model = shaken_decoder()
     spread = {}
-    for learns_laws in families:
+    for learns_laws in (True, False):
         batch = batches_of(METALM, learns_laws=learns_laws)(0)
         rows = [
             torch.cat(

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from recipe_pages import publish
-from recipe_runs import MODEL, Result, arguments, made, measured
+from recipe_runs import EVALUATION_SEED, MODEL, Result, arguments, made, measured
 
 from xenoglot.checkpoint_folders import checkpoint_folder
 from xenoglot.config import RunConfig, default_config, with_overrides
@@ -33,7 +33,6 @@ N_ROWS = 1024
 """Languages that are measured."""
 N_GRADIENTS = 128
 """Rows whose gradients are compared."""
-EVALUATION_SEED = 2405
 LEARNER = "unknown-elements"
 
 
