@@ -25,6 +25,7 @@ from xenoglot.cli import main
 from xenoglot.config import default_config, with_overrides
 from xenoglot.errors import ConfigFileError, DataError, OptionError
 from xenoglot.report import write_report
+from xenoglot.report.analysis import formation_in_words
 
 SIZES = TINY | {"model.n_layers": 2, "model.max_seq_len": 32, "evaluation.reference_predictors": False}
 LAYER = "model.layers.1.self_attn.v_proj"
@@ -354,6 +355,11 @@ class TestTables:
         assert (formed.layer, formed.head, formed.steps, formed.losses) == ("1", 1, (4, 8), (2.8, 1.0))
         assert formed.correlation == pytest.approx(-1.0)
         assert formation(found[-5:]) is None
+        assert "over all 5 checkpoints score and loss have a rank correlation of −1.00" in formation_in_words(formed)
+        few = formation([finding for finding in found if finding.step > 2])
+        assert few is not None
+        assert "between steps 4 and 8" in formation_in_words(few)
+        assert "correlation" not in formation_in_words(few)
 
     def test_shades_of_what_spans_orders_of_magnitude_are_of_the_logarithm(self) -> None:
         found = [

@@ -141,8 +141,9 @@ The gradients of single rows scatter less. Their variance, summed over all weigh
 the words' runs, is by laws this share of what it is by words, by seed: {shares}. The mean is
 the same in expectation; what is left is that rows differ.
 
-One seed gains a quarter, the others nothing: no clear gain for a small model that has not learned for long. Longer rows
-and more words, as in [the published settings](metalm_v1.md), were not compared with all else equal.
+One seed gains a quarter, the others nothing: no clear gain for a small model that has not learned for long. At
+[a published setting](metalm_v1.md#by-words-all-else-equal), with longer rows, more words and 37 minutes of training,
+the law's excess is 0.74 of the words': one seed.
 """
 
 

@@ -89,9 +89,11 @@ What it shows:
 - Tables of order 2: the decoder counts as the exact Bayes predictor does, and loses 0.0034 ± 0.0007 nats more.
 - Networks over six tokens: after eight minutes of training the decoder loses less than context tree weighting, which
   pools contexts only if they end alike; that the last words count most can be learned. Twice the floor is still far.
-- Recurrent networks: no. After six minutes of training context tree weighting is well ahead.
+- Recurrent networks: so too, with more room and more time. Four layers, 192 wide, are 0.19 nats below context tree
+  weighting after 49 minutes; three layers, 128 wide, were 0.26 above it after six (Muon's rate was four times higher
+  as well). The floor is a nat below both, and what the best learner would reach is not known.
 
-One seed for each family, and minutes of training: where a decoder is behind, nothing says that it would stay so."""
+One seed for each family; longer training was not tried."""
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ SCORES = [
     (matched(2), "Strongest induction head, new languages, two tokens matched"),
     (PREVIOUS, "Strongest previous-token head"),
 ]
+FEWEST_FOR_RANKS = 5
+"""Checkpoints; two always correlate fully, and of five by chance one in sixty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,7 @@ def formation_in_words(formed: Formation) -> str:
     )
     if before != after and all(math.isfinite(loss) for loss in formed.losses):
         words += f", where the loss goes from {formed.losses[0]:.2f} to {formed.losses[1]:.2f} nats"
-    if math.isfinite(formed.correlation):
+    if math.isfinite(formed.correlation) and formed.n_steps >= FEWEST_FOR_RANKS:
         words += (
             f"; over all {formed.n_steps} checkpoints score and loss have a rank correlation of "
             f"{formed.correlation:.2f}".replace("-", "−")
