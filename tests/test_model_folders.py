@@ -294,7 +294,7 @@ def test_a_folder_that_is_there_is_no_name(tmp_path, monkeypatch):
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """A local stand-in for the Hub with one model, behind the real client; gives the paths that were asked for."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
 
     store, asked = tmp_path / "store", list[str]()
     llama().save_pretrained(store)
@@ -349,7 +349,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     thread.start()
     url = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    for holder in (constants, file_download):  # the second, in its releases before 1.0, keeps a name of its own
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(holder, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_XET_CACHE", str(tmp_path / "xet"))
     monkeypatch.delenv("HF_TOKEN", raising=False)

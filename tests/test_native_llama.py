@@ -27,7 +27,7 @@ def twin_of(decoder: Decoder) -> torch.nn.Module:
             max_position_embeddings=config.max_seq_len,
             vocab_size=config.vocab_size,
             rms_norm_eps=config.norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": config.position_emb_theta},
+            rope_theta=config.position_emb_theta,  # the name in transformers 4, which 5 still takes
             tie_word_embeddings=config.tie_word_embeddings,
             bos_token_id=None,
             eos_token_id=None,

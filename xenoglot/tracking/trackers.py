@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import inspect
 import io
 import json
 import os
@@ -187,15 +188,14 @@ class _Trackio:
 
     def __init__(self, trackio: ModuleType, project: str, name: str, run: Mapping[str, Any]) -> None:
         self._trackio = trackio
+        known = inspect.signature(trackio.init).parameters  # earlier releases log less, and cannot be told not to
         with contextlib.redirect_stdout(io.StringIO()):
             self._run = trackio.init(
                 project=project,
                 name=name,
                 config=dict(run),
                 resume="allow",
-                embed=False,
-                auto_log_gpu=False,
-                auto_log_cpu=False,
+                **{name: False for name in ("embed", "auto_log_gpu", "auto_log_cpu") if name in known},
             )
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -79,10 +79,12 @@ class Progress:
         self._bar.update(self._task, completed=step, description=description)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if not self._bar.disable:
+            self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if not self._bar.disable:  # to stop what never started is a blank line with rich before 14.3
+            self._bar.stop()
