@@ -382,6 +382,16 @@ def test_places_are_in_proportion():
     assert ticks["2"] == curve["points"][1][1]
 
 
+def test_what_is_far_below_the_rest_leaves_the_frame():
+    drawn = chart([(1, 1.0), (2, 0.1), (3, 1e-11)], y_scale="log10", bottom=1e-4)
+    [curve] = drawn.hover
+    _, top, _, bottom = drawn.frame
+    heights = [place[1] for place in curve["points"]]
+    assert heights[:2] == [top, pytest.approx(top + (bottom - top) / 4, abs=0.1)]
+    assert heights[2] > bottom
+    assert [text for _, text in drawn.y_ticks] == ["0.0001", "0.001", "0.01", "0.1", "1"]
+
+
 def test_a_logarithmic_axis_gives_each_factor_the_same_room():
     drawn = chart([(1, 10.0), (2, 1.0), (4, 0.1), (8, -1.0), (16, 0.0)], x_scale="log2", y_scale="log10")
     [curve] = drawn.hover

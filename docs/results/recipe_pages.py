@@ -118,7 +118,7 @@ def _write_legend(axes: Axes, setting: Setting, *, is_low: bool) -> None:
 
 
 def loss_table(settings: Sequence[Setting]) -> Iterator[str]:
-    """Write the losses over the last quarter of the row, a line for each run."""
+    """Write the losses over the last quarter of the row, a line for each run, and one for all seeds of a setting."""
     is_published = any(setting.published for setting in settings)
     column = "published | " if is_published else ""
     yield f"| last quarter of a row, nats a token | {column}seed | our model | learner | floor | model / learner |"
@@ -134,6 +134,19 @@ def loss_table(settings: Sequence[Setting]) -> Iterator[str]:
                 f"| {setting.label} | {published}{result['seed']} | **{model}** | {learner} | {floor} "
                 f"| {ratio:.2f} ({low:.2f} to {high:.2f}) |"
             )
+        if len(setting.results) > 1:
+            yield _over_seeds(setting)
+
+
+def _over_seeds(setting: Setting) -> str:
+    """Write the mean of the runs of a setting, the lowest and the highest of them."""
+    losses = [result["last_quarter"][MODEL][0] for result in setting.results]
+    ratios = [result["ratio"][setting.learner][0] for result in setting.results]
+    loss, ratio = (
+        f"{np.mean(of_seeds):.{places}f}, from {min(of_seeds):.{places}f} to {max(of_seeds):.{places}f}"
+        for of_seeds, places in ((losses, 4), (ratios, 2))
+    )
+    return f"| {setting.label} |{' |' * bool(setting.published)} mean of {len(losses)} | {loss} | | | {ratio} |"
 
 
 def cost_table(settings: Sequence[Setting]) -> Iterator[str]:

@@ -18,7 +18,7 @@ __all__ = ["Chart", "Curve", "Scale", "draw", "short", "thinned"]
 Scale = Literal["linear", "log2", "log10"]
 Point = tuple[float, float]
 
-LEFT, RIGHT, TOP, BOTTOM = 46, 20, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 52, 20, 10, 34
 """Margins for ticks and labels, in units of the drawing."""
 MOST_POINTS = 240
 """More than this many points of one curve are averaged in bins: they would fall on the same pixels."""
@@ -145,6 +145,7 @@ def draw(
     y_scale: Scale = "linear",
     size: tuple[int, int] = (400, 250),
     top: float | None = None,
+    bottom: float = -math.inf,
     x_span: tuple[float, float] | None = None,
 ) -> Chart | None:
     """Lay out curves in one frame; None if there is nothing to see.
@@ -158,6 +159,7 @@ def draw(
         y_scale: Of the vertical axis; a linear one starts at zero.
         size: Width and height.
         top: A value up to which the vertical axis reaches at least.
+        bottom: A value below which it does not reach: curves leave the frame there.
         x_span: Values from and to which the horizontal axis reaches at least.
     """
     width, height = size
@@ -168,6 +170,7 @@ def draw(
     ys = [y for curve in shown for _, y in curve.points] + ([] if top is None else [top])
     if y_scale == "linear":  # a logarithmic one would reach down to where a band all but touches zero
         ys += [end for curve in shown for _, *ends in curve.band for end in ends]
+    ys = [max(y, bottom) for y in ys]
     x_axis = _Axis(xs, x_scale, LEFT, width - RIGHT, from_zero=False)
     y_axis = _Axis(ys, y_scale, height - BOTTOM, TOP, from_zero=True)
     return Chart(

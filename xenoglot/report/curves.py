@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xenoglot.evaluations.by_position import in_log_bins
-from xenoglot.report.charts import Chart, Curve, Point, Scale, draw, thinned
+from xenoglot.report.charts import Chart, Curve, Point, Scale, draw, short, thinned
 from xenoglot.report.reading import Evaluated, RunRecord, number
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
 N_RUN_COLOURS = 7
 N_EARLY_COLOURS = 4
 WIDE, NARROW = (1040, 400), (400, 300)
+LEAST_TOLD_NATS = 1e-4
+"""Of an excess over the floor: the best learner's may fall to what rounding leaves of zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,10 +87,12 @@ def by_position_charts(records: Sequence[RunRecord]) -> ChartGroup | None:
             excess,
             title="Excess over the floor by position, nats a token",
             x_label="tokens read",
-            note="Both axes are logarithmic. The floor is the loss of one who knows the language.",
+            note="Both axes are logarithmic. The floor is the loss of one who knows the language. "
+            f"Curves that leave the frame fall below {short(LEAST_TOLD_NATS)} nats.",
             x_scale="log2",
             y_scale="log10",
             size=size,
+            bottom=LEAST_TOLD_NATS,
         ),
     )
     lead = "The more a model has read, the better it predicts what comes next: that is learning in context."
