@@ -10,6 +10,7 @@ import pytest
 
 from tests.pages import DOCS, EVERY_PAGE, ROOT, blocks, commands, prose, spans, text_of
 from xenoglot import evaluations, languages
+from xenoglot.analysis.config import read_analysis_config
 from xenoglot.cli import _parsers
 from xenoglot.commands.base import CommandParser, command_modules, spelled_as_declared
 from xenoglot.config import RunConfig, default_config, options_by_path, recipes
@@ -188,13 +189,20 @@ def test_every_recipe_is_in_the_table_of_recipes() -> None:
     assert set(recipes.summaries()) <= named
 
 
-def test_yaml_blocks_are_configurations() -> None:
+def test_yaml_blocks_are_configurations(tmp_path: Path) -> None:
+    """Of a run, or of an analysis, which names its metrics."""
     import yaml
 
     found = [block for page in EVERY_PAGE for _, language, block in blocks(text_of(page)) if language == "yaml"]
-    assert found
+    of_runs = [said for block in found if "metrics" not in (said := yaml.safe_load(block))]
+    assert 0 < len(of_runs) < len(found)
+    for said in of_runs:
+        assert isinstance(resolve(said), RunConfig)
+    file = tmp_path / "analysis.yaml"
     for block in found:
-        assert isinstance(resolve(yaml.safe_load(block)), RunConfig)
+        if "metrics" in yaml.safe_load(block):
+            file.write_text(block)
+            assert read_analysis_config(file).metrics
 
 
 def test_no_command_has_a_place_to_be_filled_by_nobody() -> None:

@@ -65,7 +65,7 @@ def draw_floor() -> None:
     draw_curves(
         "floor.png",
         [
-            curve(np.full((1, LENGTH), math.log(FAMILY.n_tokens)), "guessing", FAINT, width=1.2),
+            curve(np.full((1, LENGTH), math.log(FAMILY.n_tokens - 1)), "guessing", FAINT, width=1.2),
             curve(learner_nats, "best learner", SERIES[1], style="--"),
             curve(batch.floor_nats, "floor", FLOOR),
         ],

@@ -100,9 +100,10 @@ PAGE = """\
 
 ![Loss by position on three settings: published, ours, the best learner and the floor](metalm_v1.png)
 
-The only curves of MetaLM that were ever published (MetaGym, `metagym/metalm/README.md`; Transformer-XL, 6 layers, 512
-wide, segments of 128 tokens) stop falling at 0.84, 2.16 and 3.25 nats a token, however much is read. Nothing in the
-languages asks for that: one who knows the rules, and learns the elements while reading, loses a tenth of it and less.
+The only published curves of MetaLM-1 by position that we found (MetaGym, `metagym/metalm/README.md`; Transformer-XL, 6
+layers, 512 wide, segments of 128 tokens) stop falling at 0.84, 2.16 and 3.25 nats a token, however much is read.
+Nothing in the languages asks for that: one who knows the rules, and learns the elements while reading, loses a tenth
+of it and less.
 Here decoders of 1.1 to 1.5 million parameters are trained on the same settings: 64 words, clean targets, rows of 4,096
 tokens, separators visible, every row a language of its own that never comes again. They learn from
 [the law of the best learner](../data.md#words-or-their-law) in place of the words that came: the same gradient on
@@ -151,10 +152,10 @@ What it shows:
   elements, on words that the learner knows; and at l=64 another 30 % on words that surprise the learner too, for which
   the decoder was too sure of another (`python docs/numbers/where_lost.py`, other rows).
 - At l=64 it took a fourth layer, full rows for longer, and half as many elements in half a row before them, where each
-  is read as often as in a full one. With three layers (1.13 million parameters, 5,400 steps, 72 minutes, and 1,100
-  steps on elements of eight tokens, from which nothing was carried over) it was 0.1403 nats, 1.70 times the learner's
-  loss (`git checkout cb55150`). On the new curriculum, three layers lost 1.0225 nats a token between steps 1,600 and
-  1,700, and four 0.9594, on the same rows; that run was stopped at step 2,120.
+  is read as often as in a full one. Three layers had ended at 0.1403 nats, 1.70 times the learner's loss (1.13 million
+  parameters, 5,400 steps, 72 minutes; 1,100 of the steps were on elements of eight tokens, from which nothing was
+  carried over; `git checkout cb55150`). On the new curriculum, three layers lost 1.0225 nats a token between steps
+  1,600 and 1,700, and four 0.9594, on the same rows; that run was stopped at step 2,120.
 - Before, recipes that learned from words ended at 0.0843, 0.1243 and 0.1682 on the same rows, 1.60, 1.54 and 2.03 times
   the learner's loss, with 1.5e+14, 3.3e+14 and 3.3e+14 operations (`git checkout 6f073a6`, and the command above). More
   than the law has changed since: widths, rates (Muon's is a quarter) and lengths too.

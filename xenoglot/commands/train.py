@@ -39,7 +39,7 @@ overrule that. Recipes:
 Examples:
 
   xenoglot train --text book.txt
-  xenoglot train --languages.family markov --languages.order 2 --training.max_steps 3000
+  xenoglot train --languages.family markov --languages.vocab_size 8 --training.max_steps 3000
   xenoglot train --recipe metalm-v1-n5-l32 --dry-run
   xenoglot train --resume runs/2026-11-22_10-00-00
 """
