@@ -4,7 +4,7 @@
 #   make test    set up, then check format, lint and types, and run the tests
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow test-lowest archives format bench docs figures clean fresh-caches
+.PHONY: demo test test-slow test-lowest archives format bench docs figures clean
 
 # The first Python that is new enough, whatever it is called.
 PYTHON ?= $(shell for python in python3.11 python3 python; do \
@@ -16,18 +16,18 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 demo: .venv/installed
 	$(BIN)/xenoglot train
 
-test: .venv/installed-dev fresh-caches
+test: .venv/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(PYTEST) --hypothesis-profile same-examples -m "not slow"
 
-test-slow: .venv/installed-dev fresh-caches
+test-slow: .venv/installed-dev
 	$(PYTEST) -m slow
 
 # The least versions that pyproject.toml allows, in an environment of their own. They warn about each other's age.
 test-lowest: LOWEST := build/lowest
-test-lowest: fresh-caches
+test-lowest:
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(PYTHON) .ci/lower_bounds.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/python -m pip install --disable-pip-version-check --quiet torch==2.13.0
@@ -43,7 +43,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: .venv/installed-dev fresh-caches
+bench: .venv/installed-dev
 	for benchmark in benchmarks/*.py; do $(BIN)/python $$benchmark || exit 1; done
 
 # The pages go into build/docs; what they show of the code is read off it, and nothing is fetched from anywhere.
@@ -57,11 +57,6 @@ figures: .venv/installed-dev
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
-
-# numba's cached machine code does not notice that a function which it inlined has changed in another file.
-fresh-caches:
-	@newest=$$(find xenoglot -name '*.py' -exec ls -t {} + | head -n 1); \
-	find xenoglot -name '*.nb[ic]' ! -newer "$$newest" -delete
 
 # torch goes first and by its exact version: what the package itself asks for could be met by another, larger build.
 .venv/torch:

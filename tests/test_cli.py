@@ -183,6 +183,8 @@ def test_a_picture(run: Run, tmp_path: Path, ending: str, words: str) -> None:
         ("generate --plot a.gif", "plot: got 'a.gif'; allowed: a path that ends in .png, .svg, .pdf."),
         ("generate --output missing/a.txt", "cannot write 'missing/a.txt': the folder 'missing' does not exist"),
         ("generate --output .", "cannot write '.': it is a folder"),
+        (f"verify {'x' * 300}", "File name too long. Give a path that this user may use."),
+        (f"train --text {'x' * 300}", "File name too long. Give a path that this user may use."),
         ("describe markof", "unknown family 'markof'. Did you mean 'markov'?"),
         ("describe no_module:Mine", "There is no module 'no_module'"),
     ],

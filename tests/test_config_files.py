@@ -166,6 +166,7 @@ def test_aliases_of_aliases_cost_nothing(file: Path) -> None:
             "training: {batch_size: 8}",
             "There is data.dataloader.batch_size and evaluation.paloma.batch_size and",
         ),
+        ("languages: {family: metalm-v2, element_length: 3}", "metalm-v1 has it; this family does not."),
         ("training: {lr: 3}", "There is training.optimization.lr."),
         ("checkpointing: {training: {auto_resume: true}}", "Its auto_resume is checkpointing.auto_resume."),
         ("evaluation: {metrics: [paloma]}", "Paloma is measured whenever"),

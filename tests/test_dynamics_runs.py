@@ -103,6 +103,7 @@ def manifests_of(run: Path) -> dict[str, str]:
 
 KINDS = {
     "languages": {},
+    "languages, by their law": {"data.targets": "law"},
     "languages, in bfloat16": {"training.fabric.precision": "bf16-true"},
     "languages and tasks of them": TASKS,
     "text": {},
@@ -136,7 +137,9 @@ def watch_gradients(monkeypatch: pytest.MonkeyPatch) -> list[list[Tensor]]:
     return seen
 
 
-@pytest.mark.parametrize("kind", ["languages", "text and tasks of its sentences", "languages and tasks of them"])
+@pytest.mark.parametrize(
+    "kind", ["languages", "languages, by their law", "text and tasks of its sentences", "languages and tasks of them"]
+)
 def test_the_training_batch_s_gradient_is_the_next_update_s(
     tmp_path: Path, book: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:

@@ -196,6 +196,9 @@ def test_every_option_refuses_what_lies_outside_its_limits(family_class: type[Fa
         ({"seed": 2**63}, "seed"),
         ({"seed": 1.5}, "seed"),
         ({"start": -1}, "start"),
+        ({"start": 2**63}, "start"),
+        ({"start": 2**63 - 1, "batch_size": 2}, "start"),
+        ({"batch_size": 10**30}, "batch_size"),
         ({"threads": 0}, "threads"),
     ],
 )
@@ -203,6 +206,31 @@ def test_bad_arguments_name_the_option_the_value_and_what_is_allowed(arguments: 
     good: dict[str, typing.Any] = {"batch_size": 1, "length": 5, "seed": 0}
     with pytest.raises(OptionError, match=rf"^{option}: got .*; allowed: a whole number"):
         MetaLMv1().batch(**{**good, **arguments})
+
+
+@pytest.mark.parametrize("family_class", ALL)
+def test_the_last_rows_of_a_seed_are_rows_too(family_class: type[Family]) -> None:
+    family = family_class()
+    batch = family.batch(2, 12, seed=3, start=2**63 - 2, floor=True)
+    assert np.isfinite(batch.floor_nats).all()
+    assert np.array_equal(batch.inputs[1], family.batch(1, 12, seed=3, start=2**63 - 1).inputs[0])
+    family.draw(3, 2**63 - 1)
+    with pytest.raises(OptionError, match="row: got 9223372036854775808"):
+        family.draw(3, 2**63)
+
+
+@pytest.mark.parametrize(
+    ("family_class", "declared"),
+    [(each, declared) for each in ALL for declared in options_of(each) if declared.kind is float],
+    ids=lambda given: given.name,
+)
+def test_the_extremes_that_an_option_allows_have_a_floor(family_class: type[Family], declared: typing.Any) -> None:
+    for value in (declared.minimum, declared.maximum):
+        if value is None or (value == declared.minimum and declared.exclusive_minimum):
+            continue
+        batch = family_class(**{declared.name: value}).batch(2, 40, seed=1, floor=True)
+        assert np.isfinite(batch.floor_nats).all()
+        assert (batch.floor_nats > -1e-6).all()  # but for rounding
 
 
 @pytest.mark.parametrize("inputs", [[], [[]], [0.5], [-1], [99], [[[1]]]])
@@ -217,3 +245,6 @@ def test_families_are_found_by_name_alias_and_path() -> None:
     assert xenoglot.languages.get("xenoglot.languages.metalm_v1:MetaLMv1") is MetaLMv1
     with pytest.raises(UnknownNameError, match="Did you mean 'markov'"):
         xenoglot.languages.get("markof")
+    assert {"MetaLMv1", "Markov", "get"} <= set(dir(xenoglot.languages))
+    with pytest.raises(AttributeError, match="no attribute 'MetaLMV1'.* Did you mean 'MetaLMv1'"):
+        xenoglot.languages.MetaLMV1  # noqa: B018

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import xenoglot
 from xenoglot import kernels
 from xenoglot.kernels import compiled
 
@@ -201,3 +206,25 @@ def test_products_match_numpy(kind: type, rows: int) -> None:
     expected = out + vector @ matrix
     kernels.add_product(matrix, vector, out)
     np.testing.assert_allclose(out, expected, rtol=1e-4 if kind is np.float32 else 1e-12, atol=1e-5)
+
+
+def test_an_edited_kernel_is_compiled_again_into_what_calls_it_from_another_file(tmp_path: Path) -> None:
+    """What is cached must not be the law of an earlier version."""
+    shutil.copytree(Path(xenoglot.__file__).parent, tmp_path / "xenoglot", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\nfrom xenoglot.kernels import compiled, slot_of\n\n"
+        "@compiled\ndef slot(keys):\n    return slot_of(keys, 5)\n\n"
+        "print(slot(np.zeros(1 << 20, np.uint64)), sum(slot.stats.cache_hits.values()))\n"
+    )
+
+    def said() -> list[str]:
+        done = subprocess.run([sys.executable, "mine.py"], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return done.stdout.split()
+
+    slot, _ = said()
+    assert said() == [slot, "1"]  # cached
+    kernel = tmp_path / "xenoglot" / "kernels" / "hashing.py"
+    kernel.write_text(kernel.read_text().replace("0xBF58476D1CE4E5B9", "0x94D049BB133111EB"))
+    other, n_hits = said()
+    assert other != slot
+    assert n_hits == "0"

@@ -108,7 +108,9 @@ def test_commands_on_runs_do_what_they_say_in_a_tiny_version(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     sentences = (f"The {one} saw the {other}." for one in WORDS for other in WORDS if one != other)
-    (tmp_path / "book.txt").write_text("\n".join(sentences))
+    text = "\n".join(sentences)
+    for name in ("book.txt", "other.txt"):
+        (tmp_path / name).write_text(text)
     for given in (["NAME"], ["BOOK", "--text", "book.txt"]):
         assert (
             main(

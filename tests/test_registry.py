@@ -57,6 +57,9 @@ def test_dotted_paths_lead_to_one_s_own(zoo: Registry[object], path: str) -> Non
         ("my_farm:Hen", "my_farm has no 'Hen'"),
         ("no_farm:Cow", "There is no module 'no_farm'"),
         ("dog-v2", "Did you mean 'dog-v1'"),
+        (":", "A path is such as my_module:MyClass"),
+        (".Cow", "A path is such as"),
+        ("my_farm:", "A path is such as"),
     ],
 )
 def test_what_is_not_there_is_said(zoo: Registry[object], path: str, message: str) -> None:

@@ -92,6 +92,23 @@ def test_a_run_that_died_ends_as_if_it_had_not(
     assert left_by(run) == whole
 
 
+def test_results_of_an_attempt_that_did_not_last_are_not_the_run_s(
+    tmp_path: Path, whole: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An earlier process may have come further than its newest checkpoint, with other options even."""
+    results = tmp_path / "run" / "eval_results"
+    results.mkdir(parents=True)
+    for name in ("step_900.json", "references.json", "samples.json"):
+        (results / name).write_text('{"step": 900, "rows": [], "samples": []}')
+    mine = results / "step_2_in-context.json"  # as `xenoglot evaluate --output` leaves where it is told to
+    mine.write_text('{"step": 2, "rows": []}')
+    assert train(tmp_path / "run") == 0
+    assert mine.exists()
+    mine.unlink()
+    assert left_by(tmp_path / "run") == whole
+    assert "900" not in capsys.readouterr().out
+
+
 def test_a_damaged_checkpoint_costs_steps_and_nothing_else(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

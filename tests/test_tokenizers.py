@@ -161,6 +161,17 @@ def test_the_bytes_of_others_tokens() -> None:
     assert [tokenizer.token_bytes(token) for token in (3, 5, 6, 99)] == [b"good", b" good", b"\n", b""]
 
 
+def test_added_tokens_stand_for_what_they_are_in_a_text() -> None:
+    """Byte-level tokenizers such as GPT-NeoX's have runs of blanks beside their merges, not in byte letters."""
+    engine = tokenizers.Tokenizer.from_str(BPE.files()["tokenizer.json"].decode())
+    engine.add_tokens([tokenizers.AddedToken(text, normalized=False) for text in ("    ", "né")])
+    tokenizer = SubwordTokenizer("neox", engine, {})
+    ids = ids_of(tokenizer, "times    timené")
+    assert b"".join(tokenizer.token_bytes(token) for token in ids).decode() == "times    timené"
+    assert {tokenizer.n_tokens - 2, tokenizer.n_tokens - 1} <= set(ids)
+    assert tokenizer.token_bytes(0) == b""  # the mask
+
+
 def test_a_tokenizer_that_cannot_be_had_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bad.json").write_text("{}")
     with pytest.raises(DataError, match=r"bad\.json: the tokenizer cannot be read"):

@@ -125,6 +125,18 @@ def test_a_run_that_lost_all_checkpoints_is_told(run: Path, capsys: pytest.Captu
     assert "checkpoints: no checkpoint is left, though the run saved some" in lines[-1]
 
 
+def test_code_that_a_run_names_is_not_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To verify what was downloaded must not execute what came with it."""
+    (tmp_path / "payload.py").write_text("raise SystemExit('it ran')\n")
+    monkeypatch.chdir(tmp_path)
+    (run / "config.yaml").write_text("languages: {family: 'payload:Mine'}\n")
+    exit_code, lines, _ = told(capsys, run)
+    assert exit_code == 0
+    assert "not read to the end: that would run the code of payload:Mine" in lines[0]
+
+
 def test_what_is_no_run_is_misuse(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder, got in ((tmp_path, "a folder without config.yaml"), (tmp_path / "step_3", "no folder")):
         assert cli.main(["verify", str(folder)]) == 2

@@ -8,6 +8,7 @@ Exit codes: 0 done, 2 something about what was asked for, 130 Ctrl-C, 143 termin
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -36,6 +37,8 @@ possible learner."""
 SPINS_BEFORE_SLEEP = 10_000
 """How often a thread of torch's looks for work before it sleeps. GNU OpenMP's own 300,000 gain nothing here when the
 machine is ours, and cost a factor of five and more when another program has one of two cores."""
+OF_A_PATH = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR)
+"""What may be wrong with a path that was named, wherever it is first looked at."""
 
 
 class _Terminated(KeyboardInterrupt):
@@ -66,6 +69,11 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         abandon_standard_output()  # whoever read it has seen enough
         return 0
+    except OSError as error:
+        if error.filename is None or error.errno not in OF_A_PATH:
+            raise
+        print(f"xenoglot: {error.filename}: {error.strerror}. Give a path that this user may use.", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as interrupt:
         terminated = isinstance(interrupt, _Terminated)
         print(

@@ -17,6 +17,7 @@ parts of a batch, each divided by its own size only; the last step has no traini
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from xenoglot.dynamics_rows import DynamicsRows, rows_of_languages
 from xenoglot.errors import OptionError
 from xenoglot.layer_names import matching_layers, pico_name
 from xenoglot.mechanisms.attention import attention_patterns
-from xenoglot.objectives.autoregressive import token_losses
+from xenoglot.objectives.autoregressive import expected_losses, token_losses
 from xenoglot.objectives.base import Objective
 from xenoglot.rng import generator
 from xenoglot.transformer.blocks import RotaryPositions
@@ -132,6 +133,8 @@ def dynamics_of(
 
 def _mean_loss(model: Decoder, batch: TokenBatch, *, needs_logits: bool) -> Tensor:
     """Return the mean loss; a decoder that is given targets may leave its output matrix uncalled."""
+    if batch.laws_BTV is not None:
+        return expected_losses(model, batch.inputs_BT, batch.laws_BTV).mean()
     if needs_logits:
         return token_losses(model, batch).mean()
     loss: Tensor = model(batch.inputs_BT, targets=batch.targets_BT)
@@ -233,13 +236,14 @@ class Recorder:
 
     def _of_step(self, model: Decoder, step: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read what the update after ``step`` others learns from, or would."""
-        languages, identity = self._batches.languages(step), self._batches.identity(step)
-        if languages is not None:
-            return self._of_rows(model, rows_of_languages(languages, identity))
-        batch = self._batches(step)
-        if isinstance(batch, TokenBatch):
+        batch, identity = self._batches(step), self._batches.identity(step)
+        if not isinstance(batch, TokenBatch):
+            return self._of_tasks(model, step, identity)
+        languages = self._batches.languages(step)
+        if languages is None:
             return self._of_rows(model, DynamicsRows(batch=batch, facts={"identity": identity}))
-        return self._of_tasks(model, step, identity)
+        rows = rows_of_languages(languages, identity)  # for their floor; what they are to teach is the batch's
+        return self._of_rows(model, dataclasses.replace(rows, batch=batch))
 
     def _of_rows(self, model: Decoder, rows: DynamicsRows) -> tuple[dict[str, Tensor], dict[str, Any]]:
         n_rows, length = rows.batch.inputs_BT.shape

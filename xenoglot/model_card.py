@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from xenoglot.config import ModelConfig, RunConfig, to_mapping
+from xenoglot.evaluation_files import evaluation_files
 from xenoglot.model_sizes import parameters_of
 
 __all__ = ["CARD_FILE", "Results", "checkpoint_card", "model_card", "results_until"]
@@ -65,11 +66,11 @@ class Results:
 
 def results_until(run_folder: Path, step: int) -> Results:
     """Return a run's newest results that are not later than a step; none if there are none that can be read."""
-    paths = (run_folder / "eval_results").glob("step_*.json")
-    steps = [int(number) for path in paths if (number := path.stem.removeprefix("step_")).isdecimal()]
-    for found in sorted((known for known in steps if known <= step), reverse=True):
+    for found, path in reversed(evaluation_files(run_folder).items()):
+        if found > step:
+            continue
         try:
-            content = json.loads((run_folder / "eval_results" / f"step_{found}.json").read_bytes())
+            content = json.loads(path.read_bytes())
             return Results(step=found, rows=content["rows"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
@@ -81,7 +82,7 @@ def checkpoint_card(run_folder: Path, config: RunConfig, step: int) -> bytes:
     name, results = f"{run_folder.name}, step {step:,}", results_until(run_folder, step)
     reads_text = config.languages is None and config.data.samples is None
     card = model_card(name=name, model=config.model, config=config, step=step, results=results, reads_text=reads_text)
-    return card.encode()
+    return card.encode(errors="replace")  # a path that is not UTF-8 may be among the options
 
 
 def model_card(

@@ -53,17 +53,18 @@ class Finder(ABC, Generic[Found]):
             UnknownNameError: With the nearest known name.
             DataError: If a dotted path leads to something else than one of this kind.
         """
-        members = self._members()
-        if name in members:
-            return members[name]
-        for member in members.values():
-            if name in getattr(member, "aliases", ()):
-                return member
-        if "." in name or ":" in name:
+        known = self._known(name)
+        if known is not None:
+            return known
+        if self.is_path(name):
             return self._load(name)
         raise UnknownNameError(
-            self.kind, name, members, f"One of your own is named by its path, such as {self.advice}."
+            self.kind, name, self._members(), f"One of your own is named by its path, such as {self.advice}."
         )
+
+    def is_path(self, name: str) -> bool:
+        """Say whether a name is no registered one, but the path of a module, whose code `get` runs."""
+        return ("." in name or ":" in name) and self._known(name) is None
 
     def names(self) -> tuple[str, ...]:
         """List the registered names, sorted."""
@@ -72,6 +73,11 @@ class Finder(ABC, Generic[Found]):
     def members(self) -> MappingProxyType[str, Found]:
         """Return what is registered, by name."""
         return MappingProxyType(self._members())
+
+    def _known(self, name: str) -> Found | None:
+        members = self._members()
+        by_alias = (member for member in members.values() if name in getattr(member, "aliases", ()))
+        return members[name] if name in members else next(by_alias, None)
 
     def _members(self) -> dict[str, Found]:
         if self._found is None:
@@ -97,6 +103,8 @@ class Finder(ABC, Generic[Found]):
 
     def _load(self, path: str) -> Found:
         module_name, _, class_name = path.partition(":") if ":" in path else path.rpartition(".")
+        if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
+            raise UnknownNameError(self.kind, path, self._members(), f"A path is such as {self.advice}.")
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:

@@ -28,6 +28,7 @@ from xenoglot.config.files import write_config
 from xenoglot.decoder import Decoder, begin_from
 from xenoglot.dynamics import Recorder
 from xenoglot.errors import OptionError, OutputError
+from xenoglot.evaluation_files import RESULTS, evaluation_files
 from xenoglot.evaluations.base import Row
 from xenoglot.figures import draw_loss_by_position
 from xenoglot.hub import Pusher, require_hub
@@ -130,7 +131,7 @@ def _held(folder: Path, config: RunConfig) -> Iterator[None]:
             "--checkpointing.auto_resume true."
         )
     try:
-        (folder / "eval_results").mkdir(parents=True, exist_ok=True)
+        (folder / RESULTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: the run's folder cannot be made: {error.strerror}.") from error
     with RunLock(folder):
@@ -212,7 +213,7 @@ def _finish(run: Run, outcome: Outcome) -> None:
         samples = [each.samples(run.model, rng(), N_SAMPLES) for each in run.evaluations]
 
     def write() -> None:
-        results, references = run.folder / "eval_results", list[Row]()
+        results, references = run.folder / RESULTS, list[Row]()
         write_json(results / "samples.json", {"samples": [sample for sample in samples if sample]})
         if outcome.interrupted_by is None and run.config.evaluation.reference_predictors:
             references = [row for each in run.evaluations for row in each.references(rng())]
@@ -236,8 +237,7 @@ def _draw(run: Run, references: Sequence[Row]) -> None:
 
 def _evaluations(folder: Path) -> dict[int, list[Row]]:
     """Read the results of all evaluations by step."""
-    paths = {int(path.stem.removeprefix("step_")): path for path in (folder / "eval_results").glob("step_*.json")}
     return {
         step: [Row(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
-        for step, path in sorted(paths.items())
+        for step, path in evaluation_files(folder).items()
     }

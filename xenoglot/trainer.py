@@ -20,6 +20,7 @@ from xenoglot.config import RunConfig
 from xenoglot.decoder import Decoder
 from xenoglot.dynamics import NOTHING, Recorder
 from xenoglot.episodes.batches import Branches
+from xenoglot.evaluation_files import drop_later_evaluations, evaluation_file
 from xenoglot.evaluations.base import Evaluation, headline
 from xenoglot.model_card import CARD_FILE, checkpoint_card
 from xenoglot.objectives.base import Objective
@@ -214,6 +215,7 @@ class _Written:
         self._n_tokens, self._seconds, self._n_updates = 0, 0.0, 0
         self.excess_nats: float | None = None
         if run.devices.is_main:
+            drop_later_evaluations(run.folder, after_step=after_step)
             self._log = self._sinks.enter_context(MetricsLog(run.folder / "metrics.jsonl", after_step=after_step))
             monitoring = run.config.monitoring
             self._trackers = self._sinks.enter_context(
@@ -261,7 +263,7 @@ class _Written:
                 for row in each(run.model, generator(run.config.training.seed, "evaluation"))
             ]
         content = {"step": step, "rows": [row.to_mapping() for row in rows]}
-        run.devices.on_main(lambda: write_json(run.folder / "eval_results" / f"step_{step}.json", content))
+        run.devices.on_main(lambda: write_json(evaluation_file(run.folder, step), content))
         followed = headline(rows)
         self.excess_nats = followed.get("evaluation/last_quarter/excess_nats")
         if run.devices.is_main:

@@ -20,8 +20,9 @@ from xenoglot.checkpoint_folders import (
     set_aside_before,
     step_of,
 )
-from xenoglot.config.files import read_config
+from xenoglot.config.files import family_of_ones_own, read_config
 from xenoglot.errors import DataError, XenoglotError
+from xenoglot.evaluation_files import RESULTS, evaluation_files
 from xenoglot.hub import LEDGER, held_folder, held_steps
 from xenoglot.storage.files import reason_of
 from xenoglot.storage.manifest import MANIFEST_FILE
@@ -30,7 +31,6 @@ __all__ = ["Verdict", "verify"]
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
-RESULTS = "eval_results"
 OF_THE_HUB = (".gitattributes", ".cache/huggingface/")
 """What the Hub adds to a folder, and its client to a download of it."""
 
@@ -73,8 +73,9 @@ def _of_run(folder: Path) -> Iterator[Verdict]:
     yield _of_config(folder / CONFIG_FILE)
     yield _of_json(folder / "environment.json")
     yield _of_metrics(folder / METRICS_FILE)
+    step_of_file = {path: step for step, path in evaluation_files(folder).items()}
     for path in sorted((folder / RESULTS).glob("*.json"), key=lambda path: (len(path.name), path.name)):
-        yield _of_json(path, step=path.stem.removeprefix("step_") if path.stem.startswith("step_") else None)
+        yield _of_json(path, step=step_of_file.get(path))
     steps = saved_steps(folder)
     for step in steps:
         verdict = _of_checkpoint(checkpoint_folder(folder, step))
@@ -109,20 +110,22 @@ def _of_config(path: Path) -> Verdict:
     verdict = _readable(path)
     if not verdict.faults:
         try:
+            if own := family_of_ones_own(path):
+                return replace(verdict, remark=f"not read to the end: that would run the code of {own}")
             read_config(path)
         except XenoglotError as error:
             verdict.faults.append(f"it is no configuration of a run: {error}")
     return verdict
 
 
-def _of_json(path: Path, step: str | None = None) -> Verdict:
+def _of_json(path: Path, step: int | None = None) -> Verdict:
     """Check a file of one JSON mapping, and that it is about the step which its name says."""
     verdict = _readable(path)
     if not verdict.faults:
         content = _parsed(path.read_bytes())
         if content is None:
             verdict.faults.append("it is torn or changed: not one JSON mapping")
-        elif step is not None and str(content.get("step")) != step:
+        elif step is not None and content.get("step") != step:
             verdict.faults.append(f"it says that it is of step {content.get('step')}")
     return verdict
 

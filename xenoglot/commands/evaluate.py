@@ -14,6 +14,7 @@ import shtab
 
 from xenoglot.commands.base import CommandParser, add_option_flags, given_options
 from xenoglot.errors import XenoglotError
+from xenoglot.evaluation_files import RESULTS
 from xenoglot.options import Option, options_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ Examples:
   xenoglot evaluate runs/first/checkpoints/step_500 --evaluation tagging --iob2 dev.iob2
 """
 FAMILY_OPTION = "languages."
-WHOLE_RESULTS = "eval_results"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         type=Path,
-        help=f"where the rows go, as JSON [default: NAME_step_N.json in the run's {WHOLE_RESULTS}; none without a run]",
+        help=f"where the rows go, as JSON [default: NAME_step_N.json in the run's {RESULTS}; none without a run]",
     )
     action.complete = shtab.FILE  # type: ignore[attr-defined]
 
@@ -136,7 +136,7 @@ def _place_in_run(model: OpenedModel, evaluation: str) -> Path | None:
     """Return where the results of a run's checkpoint are kept."""
     if model.config is None:
         return None
-    results = model.folder.absolute().parent.parent / WHOLE_RESULTS
+    results = model.folder.absolute().parent.parent / RESULTS
     return results / f"{evaluation}_{model.folder.name}.json" if results.is_dir() else None
 
 

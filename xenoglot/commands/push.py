@@ -80,12 +80,15 @@ def _where_to(folder: Path, repo_id: str | None) -> HFCheckpointConfig:
         DataError: If the folder is no run's.
         OptionError: If nothing says where to.
     """
-    from xenoglot.config import read_config
+    from xenoglot.config import resolve
+    from xenoglot.config.documents import read_document
     from xenoglot.errors import DataError, OptionError
 
     if not (folder / "config.yaml").is_file():
         raise DataError(f"{folder}: got no folder with a config.yaml; allowed: a run's folder.")
-    own = read_config(folder / "config.yaml").checkpointing.hf_checkpoint
+    # Nothing else of it is read: a family of one's own would be imported.
+    said = (read_document(folder / "config.yaml").values.get("checkpointing") or {}).get("hf_checkpoint") or {}
+    own = resolve({"checkpointing": {"hf_checkpoint": said}}).checkpointing.hf_checkpoint
     config = dataclasses.replace(own, repo_id=repo_id or own.repo_id)
     if config.repo_id is None:
         raise OptionError("repo_id", None, "a repository on the Hub: the run's configuration names none")

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from xenoglot import languages
 from xenoglot.config.documents import Document, read_document, scalar_text
 from xenoglot.config.layers import resolve
 from xenoglot.config.mappings import FAMILY_OPTION, to_mapping
@@ -30,7 +31,7 @@ from xenoglot.languages import Family
 from xenoglot.options import Option, options_of
 from xenoglot.storage.files import StagedFiles
 
-__all__ = ["config_text", "read_config", "read_layer", "write_config"]
+__all__ = ["config_text", "family_of_ones_own", "read_config", "read_layer", "write_config"]
 
 HEADING = """\
 # A run of Xenoglot: every option with its value.
@@ -62,6 +63,17 @@ def read_config(path: str | os.PathLike[str]) -> RunConfig:
         0.0001
     """
     return resolve(read_layer(path))
+
+
+def family_of_ones_own(path: str | os.PathLike[str]) -> str | None:
+    """Return the path of the code that a file names as its family, which `read_config` imports; None if it names none.
+
+    Raises:
+        ConfigFileError: If the file cannot be read.
+    """
+    section = read_document(Path(path)).values.get("languages")
+    name = section.get("family") if isinstance(section, Mapping) else None
+    return name if isinstance(name, str) and languages.registry.is_path(name) else None
 
 
 def read_layer(path: str | os.PathLike[str]) -> Mapping[str, Any]:

@@ -177,6 +177,8 @@ def _where_else(path: str) -> str:
     key = path.rpartition(".")[2]
     known = options_by_path(RunConfig(languages=languages.get("metalm-v1")()))
     elsewhere = [other for other in known if other.rpartition(".")[2] == key]
+    if path in elsewhere:
+        return "metalm-v1 has it; this family does not."
     return f"There is {' and '.join(elsewhere)}." if elsewhere else ""
 
 

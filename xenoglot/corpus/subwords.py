@@ -61,7 +61,10 @@ class SubwordTokenizer(Tokenizer):
         engine.encode_special_tokens = True  # a text that contains "<|endoftext|>" does not end there
         self._engine = engine
         self._is_byte_level = isinstance(engine.decoder, decoders.ByteLevel)
-        self._special = {token for token, added in engine.get_added_tokens_decoder().items() if added.special}
+        self._added = {
+            token: b"" if added.special else added.content.encode()  # as they stand in a text, not in byte letters
+            for token, added in engine.get_added_tokens_decoder().items()
+        }
 
     def encode(self, documents: Iterable[Document], *, with_ends: bool = False) -> Iterator[TokenArray]:
         marked = ((piece, is_last) for document in documents for piece, is_last in _with_last(_pieces(document)))
@@ -73,8 +76,10 @@ class SubwordTokenizer(Tokenizer):
 
     def token_bytes(self, token: int) -> bytes:
         letters = self._engine.id_to_token(token)
-        if letters is None or token in self._special:
+        if letters is None:
             return b""
+        if token in self._added:
+            return self._added[token]
         if self._is_byte_level:
             return bytes(BYTE_OF_LETTER[letter] for letter in letters)
         if single := SINGLE_BYTE.fullmatch(letters):
@@ -188,12 +193,13 @@ def _pieces(document: Document) -> Iterator[str]:
     """Cut a text into pieces that can be encoded one by one."""
     text = ""
     for more in decoded(document):
-        text += more
-        while len(text) > PIECE_LETTERS:
-            found = BEFORE_A_WORD.match(text, 0, PIECE_LETTERS)
-            cut = found.end() if found else PIECE_LETTERS
-            yield text[:cut]
-            text = text[cut:]
+        text, start = text + more, 0
+        while len(text) - start > PIECE_LETTERS:
+            found = BEFORE_A_WORD.match(text, start, start + PIECE_LETTERS)
+            cut = found.end() if found else start + PIECE_LETTERS
+            yield text[start:cut]
+            start = cut
+        text = text[start:]
     yield text
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from xenoglot.episodes.characters import folded, is_word
 from xenoglot.episodes.scanning import Scan, hashes_of
-from xenoglot.kernels import EMPTY, compiled, empty_slots, slot_of
+from xenoglot.kernels import EMPTY, compiled, n_slots_of, slot_of
 
 __all__ = ["NO_WORD", "HashSet", "WordForms"]
 
@@ -33,7 +33,7 @@ class HashSet:
 
     def __init__(self, **values: NDArray[Any]) -> None:
         self.n_hashes = 0
-        self._keys = empty_slots(0)
+        self._keys = np.zeros(n_slots_of(0), np.uint64)
         self.values = {name: np.resize(value, len(self._keys)) for name, value in values.items()}
 
     def add(self, hashes: Hashes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -54,7 +54,7 @@ class HashSet:
 
     def _grow(self, n_hashes: int) -> None:
         earlier = np.flatnonzero(self._keys != EMPTY)
-        keys = empty_slots(n_hashes)
+        keys = np.zeros(n_slots_of(n_hashes), np.uint64)
         places, _ = _added(keys, self._keys[earlier])
         for name, value in self.values.items():
             self.values[name] = np.empty(len(keys), value.dtype)

@@ -273,7 +273,7 @@ def _measured_together(
         with torch.no_grad():
             rates = learner.rates.table(together[0].weights, n_steps[-1] if takes_steps else 0)
         points = [
-            torch.stack(stack.judge(weights, "query")).double().cpu().numpy()
+            torch.stack(stack.judge(weights, "query")).cpu().double().numpy()
             for n_taken, weights in enumerate(stack.walk(rates))
             if n_taken in n_steps or not takes_steps
         ]

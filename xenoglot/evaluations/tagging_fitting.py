@@ -249,7 +249,7 @@ def _judged(
 @torch.no_grad()
 def _log_probs(tagger: Tagger, windows: Sequence[Window], cached: _Cached | None) -> Floats:
     parts = [tagger.logits((cached or tagger).features(chunk)) for chunk in _chunks(windows)]
-    return torch.cat(parts).double().log_softmax(dim=1).cpu().numpy()
+    return torch.cat(parts).cpu().double().log_softmax(dim=1).numpy()
 
 
 def _predicted(log_probs_WL: Floats, part: Part, tags: Sequence[str]) -> list[list[str]]:

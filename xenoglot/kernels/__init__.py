@@ -27,7 +27,7 @@ from xenoglot.kernels.arithmetic import (
     power_of_two_single,
 )
 from xenoglot.kernels.compiling import Real, Stream, Word, compiled, inlined, prefer_wide_vectors
-from xenoglot.kernels.hashing import EMPTY, empty_slots, slot_of
+from xenoglot.kernels.hashing import EMPTY, empty_slots, n_slots_of, slot_of
 from xenoglot.kernels.threads import available_threads, run_rows
 from xenoglot.kernels.variates import fill_normals, log_gamma_variate, poisson_table, standard_normal_pair
 from xenoglot.kernels.weighing import (
@@ -89,6 +89,7 @@ __all__ = [
     "log_complement",
     "log_gamma_variate",
     "logarithm",
+    "n_slots_of",
     "nats_of",
     "next_uniform",
     "next_word",

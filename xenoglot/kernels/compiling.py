@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numba
@@ -41,7 +44,22 @@ def _dispatcher(function: Function, **options: bool) -> Function:
         made = numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
     except RuntimeError:  # nowhere to keep it: the package cannot be written to, and there is no home
         made = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    else:
+        # By itself, numba looks at a function's own file alone, and keeps what it called as that was then.
+        kept = made._cache._cache_file
+        kept._source_stamp = (kept._source_stamp, _digest_of_sources())
     return cast(Function, made)
+
+
+@functools.cache
+def _digest_of_sources() -> str:
+    """Return a digest of all files of the package that compile something: what any of them may have been made of."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        content = path.read_bytes()
+        if b"xenoglot.kernels" in content:
+            digest.update(content)
+    return digest.hexdigest()
 
 
 @intrinsic  # type: ignore[untyped-decorator]

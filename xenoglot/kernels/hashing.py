@@ -20,7 +20,7 @@ import numpy as np
 
 from xenoglot.kernels.compiling import compiled
 
-__all__ = ["EMPTY", "empty_slots", "slot_of"]
+__all__ = ["EMPTY", "empty_slots", "n_slots_of", "slot_of"]
 
 EMPTY = np.uint64(0)
 
@@ -29,12 +29,18 @@ FACTOR_A, FACTOR_B = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB
 
 
 @compiled
-def empty_slots(n_keys: int) -> Any:
-    """Return the slots for up to ``n_keys`` keys: uint64, at least twice as many, so that probing stays short."""
+def n_slots_of(n_keys: int) -> int:
+    """Return how many slots up to ``n_keys`` keys have: at least twice as many, so that probing stays short."""
     n_slots = 16
     while n_slots < 2 * n_keys:
         n_slots *= 2
-    return np.zeros(n_slots, np.uint64)
+    return n_slots
+
+
+@compiled
+def empty_slots(n_keys: int) -> Any:
+    """Return the slots for up to ``n_keys`` keys, uint64."""
+    return np.zeros(n_slots_of(n_keys), np.uint64)
 
 
 @compiled

@@ -10,6 +10,7 @@ xenoglot.languages.names()
 
 from typing import TYPE_CHECKING, Any
 
+from xenoglot.errors import UnknownNameError
 from xenoglot.languages.base import Batch, Family, Language
 from xenoglot.registry import Registry
 
@@ -30,8 +31,15 @@ names = registry.names
 
 def __getattr__(name: str) -> Any:
     """Find a registered family by the name of its class; only then are the files, and numba, imported."""
+    complaint = f"module {__name__!r} has no attribute {name!r}"
     if name[:1].isupper():
-        for family in registry.members().values():
-            if family.__name__ == name:
-                return family
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        families = {family.__name__: family for family in registry.members().values()}
+        if name in families:
+            return families[name]
+        complaint = f"{complaint}. {UnknownNameError('family', name, families)}"
+    raise AttributeError(complaint)
+
+
+def __dir__() -> list[str]:
+    """List the families' classes too, so that they can be completed."""
+    return sorted({*globals(), *(family.__name__ for family in registry.members().values())})

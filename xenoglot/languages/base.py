@@ -36,6 +36,9 @@ MASK = 0
 """The id of MASK, which is also the padding: the same in every family."""
 
 LONGEST_ROW = 2**31 - 2
+LARGEST_BATCH = 2**31 - 1
+N_ROWS = 2**63
+"""So many rows a seed has."""
 
 
 class Languages(Sequence["Language"]):
@@ -126,7 +129,7 @@ class Family(ABC):
             seed: 0 to 2^63 - 1.
             row: Which of the seed's languages; it is that of row ``row`` of ``batch(..., seed=seed)``.
         """
-        return self._draw(check_seed(seed), whole_number("row", row, minimum=0))
+        return self._draw(check_seed(seed), whole_number("row", row, minimum=0, maximum=N_ROWS - 1))
 
     def batch(
         self,
@@ -156,7 +159,7 @@ class Family(ABC):
         Raises:
             OptionError: Naming the argument, what was got and what is allowed.
         """
-        seed, start = check_seed(seed), whole_number("start", start, minimum=0)
+        seed, start = check_seed(seed), first_row(start, batch_size)
         if n_languages is not None:
             whole_number("n_languages", n_languages, minimum=1)
 
@@ -218,7 +221,7 @@ class Language(ABC):
         Rows of one seed use the same random numbers in every language: give different languages different seeds or
         starts where they must be independent.
         """
-        seed, start = check_seed(seed), whole_number("start", start, minimum=0)
+        seed, start = check_seed(seed), first_row(start, batch_size)
 
         def fill(inputs: Tokens, targets: Tokens, floor_nats: Nats | None) -> None:
             self._fill(seed, start, inputs, targets, floor_nats, threads)
@@ -283,6 +286,12 @@ def _fill_row_by_row(
         draw(i)._fill(seed, start + i, inputs[rows], targets[rows], row_floor, 1)
 
 
+def first_row(start: int, batch_size: int) -> int:
+    """Return the first of a seed's rows that are wanted, or raise `OptionError` unless all of them have a number."""
+    n_rows = whole_number("batch_size", batch_size, minimum=1, maximum=LARGEST_BATCH)
+    return whole_number("start", start, minimum=0, maximum=N_ROWS - n_rows)
+
+
 def _generate(
     fill: Callable[[Tokens, Tokens, Nats | None], None],
     draw: Callable[[int], Language],
@@ -292,7 +301,7 @@ def _generate(
     threads: int | None,
 ) -> Batch:
     """Check the arguments that every batch shares, and write its rows."""
-    n_rows = whole_number("batch_size", batch_size, minimum=1)
+    n_rows = int(batch_size)
     n_tokens = whole_number("length", length, minimum=1, maximum=LONGEST_ROW)
     if threads is not None:
         whole_number("threads", threads, minimum=1)

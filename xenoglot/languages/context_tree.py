@@ -63,9 +63,7 @@ class ContextTreeSource(CompiledFamily["ContextTreeLanguage"]):
 
     vocab_size: int = option(16, "tokens, 1..V", unit="tokens", minimum=2, maximum=2**20)
     depth: int = option(3, "the longest context, D", unit="tokens", minimum=0, maximum=1000)
-    alpha: float = option(
-        0.5, "Dirichlet concentration; small means sharp", minimum=0.0, exclusive_minimum=True, maximum=1e6
-    )
+    alpha: float = option(0.5, "Dirichlet concentration; small means sharp", minimum=1e-300, maximum=1e6)
 
     @property
     def n_tokens(self) -> int:

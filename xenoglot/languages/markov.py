@@ -50,9 +50,7 @@ class Markov(CompiledFamily["MarkovLanguage"]):
 
     vocab_size: int = option(64, "tokens, 1..V", unit="tokens", minimum=2, maximum=2**20)
     order: int = option(1, "how many tokens back the law looks, k", unit="tokens", minimum=0, maximum=62)
-    alpha: float = option(
-        1.0, "Dirichlet concentration; small means sharp", minimum=0.0, exclusive_minimum=True, maximum=1e6
-    )
+    alpha: float = option(1.0, "Dirichlet concentration; small means sharp", minimum=1e-300, maximum=1e6)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -61,9 +61,7 @@ class MetaLMv2(CompiledFamily["MetaLMv2Language"]):
     vocab_size: int = option(64, "tokens, 1..V", unit="tokens", minimum=2, maximum=2**20)
     n: int = option(16, "width of the embeddings", minimum=1, maximum=2**14, flags=("embedding_size",))
     hidden_size: int | None = option(None, "width of the state; n if none", minimum=1, maximum=2**14)
-    temperature: float = option(
-        1.0, "divides the logits; large means random", minimum=0.0, exclusive_minimum=True, maximum=1e6
-    )
+    temperature: float = option(1.0, "divides the logits; large means random", minimum=1e-300, maximum=1e6)
     cell: Literal["rnn", "gru", "lstm"] = option("rnn", "the recurrent cell", choices=("rnn", "gru", "lstm"))
     reset_on_start: bool = option(False, "whether the state is zeroed wherever x_0 recurs")
 

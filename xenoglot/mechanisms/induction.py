@@ -151,7 +151,7 @@ def source_scores(patterns_BHTT: Tensor, sources_BTT: Mask) -> Floats:
         return np.full(n_heads, np.nan)
     sources = torch.from_numpy(sources_BTT).to(patterns_BHTT)
     given_BH = torch.einsum("bhts,bts->bh", patterns_BHTT, sources)
-    scores_H: Floats = given_BH.double().sum(dim=0).cpu().numpy() / n_sourced
+    scores_H: Floats = given_BH.cpu().double().sum(dim=0).numpy() / n_sourced
     return scores_H
 
 

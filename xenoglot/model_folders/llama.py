@@ -72,8 +72,8 @@ def llama_sizes(stored: Mapping[str, Any], place: str) -> dict[str, Any]:
     rope = said.get("rope_parameters", {})
     if not isinstance(rope, Mapping):
         raise DataError(f"{place}: rope_parameters: got {rope!r}; allowed: a mapping with rope_theta.")
-    bases = {source["rope_theta"] for source in (said, rope) if "rope_theta" in source}
-    if len(bases) > 1:
+    bases = [source["rope_theta"] for source in (said, rope) if "rope_theta" in source]
+    if any(base != bases[0] for base in bases):
         raise DataError(f"{place}: rope_theta: got {' and '.join(map(str, bases))}; allowed: one, wherever it is said.")
     given = {"rope_theta": next(iter(bases), 10000.0), "tie_word_embeddings": False, **said}
     given.setdefault("num_key_value_heads", given.get("num_attention_heads"))

@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from xenoglot.errors import DataError, OptionError
-from xenoglot.languages.base import Batch, Family, Floats, Language, Languages, Nats, Tokens, checked_tokens
-from xenoglot.options import whole_number
+from xenoglot.languages.base import Batch, Family, Floats, Language, Languages, Nats, Tokens, checked_tokens, first_row
 
 __all__ = ["Exactness", "Predictor", "Prior", "batch_of_rows"]
 
@@ -145,8 +144,7 @@ def batch_of_rows(draw: Callable[[int], Language], batch_size: int, length: int,
         seed: 0 to 2^63 - 1.
         start: The first row's number.
     """
-    n_rows = whole_number("batch_size", batch_size, minimum=1)
-    first = whole_number("start", start, minimum=0)
+    first, n_rows = first_row(start, batch_size), int(batch_size)
     rows = [draw(row).batch(1, length, seed, start=row) for row in range(first, first + n_rows)]
     return Batch(
         inputs=np.concatenate([row.inputs for row in rows]),

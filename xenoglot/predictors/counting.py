@@ -42,7 +42,7 @@ class CountingPredictor(Predictor):
     """`DEEPEST`, `ONE_FOR_ALL` or `EACH_CONTEXT`."""
 
     vocab_size: int = option(64, "ordinary tokens, 1..V", unit="tokens", minimum=2, maximum=2**31 - 3)
-    alpha: float = option(1.0, "concentration of each row's Dirichlet prior", minimum=0.0, exclusive_minimum=True)
+    alpha: float = option(1.0, "concentration of each row's Dirichlet prior", minimum=1e-300, maximum=1e6)
     bound: bool = option(False, "whether it reads languages of another prior, and so only bounds the best loss")
 
     def __post_init__(self) -> None:

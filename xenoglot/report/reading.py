@@ -19,6 +19,7 @@ from xenoglot import languages
 from xenoglot.analysis.results import JSON_LINES_FILE, Finding, read_findings
 from xenoglot.config import resolve, to_mapping
 from xenoglot.errors import DataError, XenoglotError
+from xenoglot.evaluation_files import RESULTS, evaluation_files
 from xenoglot.tracking import read_metrics
 
 __all__ = ["Evaluated", "RunRecord", "flat", "number", "read_run"]
@@ -95,7 +96,7 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
         DataError: If there is nothing of a run in it.
     """
-    names = ("config.yaml", "metrics.jsonl", "eval_results")
+    names = ("config.yaml", "metrics.jsonl", RESULTS)
     if not any((folder / name).exists() for name in names):
         found = "no such folder" if not folder.is_dir() else "a folder without them"
         raise DataError(f"{folder}: got {found}; allowed: a run's folder, with {', '.join(names)}.")
@@ -110,9 +111,9 @@ def read_run(folder: Path) -> RunRecord:
         defaults=_defaults(config),
         environment=flat(_read(folder / "environment.json", json.loads, notes)),
         metrics=sorted(metrics, key=lambda line: line["step"]),
-        evaluations=dict(_evaluations(folder / "eval_results", notes)),
-        references=Evaluated(rows=_rows(_read(folder / "eval_results" / "references.json", json.loads, None))),
-        samples=_samples(_read(folder / "eval_results" / "samples.json", json.loads, None)),
+        evaluations=dict(_evaluations(folder, notes)),
+        references=Evaluated(rows=_rows(_read(folder / RESULTS / "references.json", json.loads, None))),
+        samples=_samples(_read(folder / RESULTS / "samples.json", json.loads, None)),
         notes=notes,
         findings=_findings(folder / "analysis" / JSON_LINES_FILE, notes),
     )
@@ -181,7 +182,7 @@ def _defaults(config: Any) -> dict[str, Any]:
 
 
 def _evaluations(folder: Path, notes: list[str]) -> Iterator[tuple[int, Evaluated]]:
-    for path in sorted(folder.glob("step_*.json")):
+    for path in evaluation_files(folder).values():
         content = _read(path, json.loads, notes)
         step = content.get("step") if isinstance(content, dict) else None
         if isinstance(step, int):

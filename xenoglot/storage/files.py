@@ -69,7 +69,7 @@ class StagedFiles:
         self._staged.append((temporary, target))  # before it exists, so that an interrupt cannot fall between
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else None
         file = open(temporary, "xb", buffering=BUFFER_BYTES)  # noqa: SIM115 - the caller closes it
-        if mode is not None:
+        if mode is not None and hasattr(os, "fchmod"):  # not on Windows before Python 3.13
             os.fchmod(file.fileno(), mode)
         return file
 

@@ -8,6 +8,7 @@ goes through `Devices.on_main`, so that its failure ends all of them with one me
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import os
 import re
@@ -36,6 +37,9 @@ T = TypeVar("T")
 
 LOST_CONNECTION = re.compile(r"[Cc]onnection (?:was )?(?:closed|reset|refused)|remote process exited|[Bb]roken pipe")
 """What the libraries that exchange tensors say when the other side is gone."""
+LONGEST_PREPARATION = dt.timedelta(days=2)
+"""How long the others wait while the main process reads and encodes a text; by themselves they give up after half an
+hour."""
 
 
 class Devices:
@@ -236,11 +240,13 @@ def _precision(asked: str, accelerator: str) -> str:
 
 def _strategy(asked: str, n_processes: int) -> Strategy | str:
     if asked == "fsdp":
-        return ModelParallelStrategy(_shard, data_parallel_size=n_processes, tensor_parallel_size=1)
+        return ModelParallelStrategy(
+            _shard, data_parallel_size=n_processes, tensor_parallel_size=1, timeout=LONGEST_PREPARATION
+        )
     if n_processes == 1:
         return "auto"
     # The decoder's buffers are tables that never change, so they need not be sent round before every step.
-    return DDPStrategy(forward_sync_buffers=False, gradient_as_bucket_view=True)
+    return DDPStrategy(timeout=LONGEST_PREPARATION, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
 
 def _shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:

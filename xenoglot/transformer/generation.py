@@ -17,6 +17,9 @@ from xenoglot.transformer.key_values import KeyValueCache
 
 __all__ = ["Sampling", "check_prompt", "generate"]
 
+TINY = torch.finfo(torch.float32).tiny
+"""What divides logits at least: a lower temperature would be zero in float32."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -65,7 +68,7 @@ class Sampling:
         if self.temperature == 0:
             return torch.zeros_like(logits_BV).scatter(1, logits_BV.argmax(1, keepdim=True), 1.0)
         largest_B1 = logits_BV.amax(1, keepdim=True)  # a tiny temperature must not overflow
-        logits_BV = (logits_BV - largest_B1) / self.temperature
+        logits_BV = (logits_BV - largest_B1) / max(self.temperature, TINY)
         if self.top_k is not None and self.top_k < logits_BV.shape[1]:
             least_B1 = logits_BV.topk(self.top_k, dim=1).values[:, -1:]
             logits_BV = logits_BV.masked_fill(logits_BV < least_B1, -torch.inf)
