@@ -246,5 +246,5 @@ def test_families_are_found_by_name_alias_and_path() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'markov'"):
         xenoglot.languages.get("markof")
     assert {"MetaLMv1", "Markov", "get"} <= set(dir(xenoglot.languages))
-    with pytest.raises(AttributeError, match="no attribute 'MetaLMV1'.* Did you mean 'MetaLMv1'"):
+    with pytest.raises(AttributeError, match=r"no attribute 'MetaLMV1'.* Did you mean 'MetaLMv1'"):
         xenoglot.languages.MetaLMV1  # noqa: B018
