@@ -437,3 +437,49 @@ def test_thinning_keeps_the_mean_of_each_bin(values, most):
     weights = [len(values[start : start + size]) for start in range(0, len(values), size)]
     total = sum(weight * y for weight, (_, y) in zip(weights, thin, strict=True))
     assert total == pytest.approx(sum(values), abs=1e-6)
+
+
+# --- further results -------------------------------------------------------------------------------------------------
+
+
+def fruit_rows(n: int) -> list[dict]:
+    named = [
+        Row(slices={"fruit": name}, metrics={"weight_grams": grams}) for name, grams in (("fig", 31.5), (HOSTILE, 7))
+    ]
+    counted = [
+        Row(
+            slices={"fruit": name, "n_eaten": eaten},
+            metrics={"joy": joy / eaten, "joy_low": joy / eaten - 0.5, "joy_high": joy / eaten + 0.5, "n_days": 3},
+        )
+        for name, joy in (("fig", 8.0), ("kiwi", 4.0))
+        for eaten in range(1, n + 1)
+    ]
+    return [row.to_mapping() for row in (*named, *counted)]
+
+
+def test_rows_of_any_evaluation_are_drawn(tmp_path):
+    """Those that were kept beside the run's own, and those that a run's own evaluation has besides what is known."""
+    run = make_run(tmp_path / "run")
+    content = {"evaluation": "fruit", "model": "run, step 20", "step": 20, "rows": fruit_rows(5)}
+    write_json(run / "eval_results" / "fruit_step_20.json", content)
+    page = page_of(run)
+    assert "fruit of run, step 20" in page.text
+    for text in ("weight_grams", "31.500", "8.000 ± 0.500", "0.800 ± 0.500"):
+        assert text in page.text
+    [joy] = [chart for chart in page.charts if chart["x_label"] == "n_eaten"]
+    assert [curve["label"] for curve in joy["curves"]] == ["fig", "kiwi"]
+    assert [point[3] for point in joy["curves"][1]["points"]] == ["4", "2", "1.333", "1", "0.8"]
+
+    newest = run / "eval_results" / "step_20.json"
+    own = json.loads(newest.read_text())
+    newest.write_text(json.dumps({**own, "rows": own["rows"] + fruit_rows(2)}))
+    assert "further results, step 20" in page_of(run).text
+    assert "run: fruit of run, step 20" in page_of(run, make_run(tmp_path / "other")).text
+
+
+def test_long_results_are_drawn_or_said_to_be_in_the_file(tmp_path):
+    run = make_run(tmp_path / "run")
+    write_json(run / "eval_results" / "mine.json", {"rows": fruit_rows(100)})
+    page = page_of(run)
+    assert "200 rows by fruit and n_eaten are in the file." in page.text
+    assert any(chart["x_label"] == "n_eaten" for chart in page.charts)

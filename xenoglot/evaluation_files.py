@@ -7,11 +7,12 @@ from pathlib import Path
 
 from xenoglot.errors import OutputError
 
-__all__ = ["RESULTS", "drop_later_evaluations", "evaluation_file", "evaluation_files"]
+__all__ = ["OF_THE_WHOLE_RUN", "RESULTS", "drop_later_evaluations", "evaluation_file", "evaluation_files"]
 
 RESULTS = "eval_results"
 NAME = re.compile(r"step_(0|[1-9][0-9]*)\.json")
 OF_THE_WHOLE_RUN = ("references.json", "samples.json")
+"""The best learners' results, and rows token by token."""
 
 
 def evaluation_file(run_folder: Path, step: int) -> Path:

@@ -21,6 +21,7 @@ from xenoglot.errors import DataError
 from xenoglot.report import curves, words
 from xenoglot.report.analysis import analysis_charts, analysis_sections
 from xenoglot.report.few_shot import few_shot_charts
+from xenoglot.report.further import further_results
 from xenoglot.report.reading import RunRecord, read_run
 from xenoglot.report.tokens import coloured_samples
 from xenoglot.storage.files import StagedFiles
@@ -78,6 +79,7 @@ def _context(records: Sequence[RunRecord]) -> dict[str, Any]:
         "progress": [group for group in progress if group is not None],
         "domains": _domains(records),
         "heads": analysis_charts(records),
+        "further": list(further_results(records)),
         "analyses": list(analysis_sections(records)),
     }
 

@@ -19,7 +19,7 @@ from xenoglot import languages
 from xenoglot.analysis.results import JSON_LINES_FILE, Finding, read_findings
 from xenoglot.config import resolve, to_mapping
 from xenoglot.errors import DataError, XenoglotError
-from xenoglot.evaluation_files import RESULTS, evaluation_files
+from xenoglot.evaluation_files import OF_THE_WHOLE_RUN, RESULTS, evaluation_files
 from xenoglot.tracking import read_metrics
 
 __all__ = ["Evaluated", "RunRecord", "flat", "number", "read_run"]
@@ -61,6 +61,7 @@ class RunRecord:
         environment: Values by dotted path.
         metrics: The lines of metrics.jsonl, in the order of their steps.
         evaluations: Results by step.
+        further: Results of `xenoglot evaluate` that are kept with the run, by what they are called.
         references: The best learners' results on the same data.
         samples: Rows of tokens and what each cost.
         notes: What is missing, in sentences.
@@ -73,6 +74,7 @@ class RunRecord:
     environment: Mapping[str, Any] = field(default_factory=dict)
     metrics: Rows = field(default_factory=list)
     evaluations: Mapping[int, Evaluated] = field(default_factory=dict)
+    further: Mapping[str, Evaluated] = field(default_factory=dict)
     references: Evaluated = field(default_factory=lambda: Evaluated(rows=[]))
     samples: Rows = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -112,6 +114,7 @@ def read_run(folder: Path) -> RunRecord:
         environment=flat(_read(folder / "environment.json", json.loads, notes)),
         metrics=sorted(metrics, key=lambda line: line["step"]),
         evaluations=dict(_evaluations(folder, notes)),
+        further=dict(_further(folder, notes)),
         references=Evaluated(rows=_rows(_read(folder / RESULTS / "references.json", json.loads, None))),
         samples=_samples(_read(folder / RESULTS / "samples.json", json.loads, None)),
         notes=notes,
@@ -187,6 +190,16 @@ def _evaluations(folder: Path, notes: list[str]) -> Iterator[tuple[int, Evaluate
         step = content.get("step") if isinstance(content, dict) else None
         if isinstance(step, int):
             yield step, Evaluated(rows=_rows(content))
+
+
+def _further(folder: Path, notes: list[str]) -> Iterator[tuple[str, Evaluated]]:
+    """Yield what is no evaluation of the training's own, if it has rows."""
+    own = {*evaluation_files(folder).values(), *(folder / RESULTS / name for name in OF_THE_WHOLE_RUN)}
+    for path in sorted({*(folder / RESULTS).glob("*.json")} - own):
+        content = _read(path, json.loads, notes)
+        if rows := _rows(content):
+            name, model = content.get("evaluation"), content.get("model")
+            yield f"{name} of {model}" if name and model else path.stem, Evaluated(rows=rows)
 
 
 def _rows(content: Any) -> Rows:
