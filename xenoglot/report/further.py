@@ -8,7 +8,7 @@ from typing import Any
 
 from xenoglot.evaluations.base import Row
 from xenoglot.evaluations.tabulating import COUNT, Tabulated, tabulated
-from xenoglot.report.charts import Curve, draw
+from xenoglot.report.charts import Chart, Curve, Scale, draw
 from xenoglot.report.curves import N_RUN_COLOURS, WIDE, ChartGroup, colour_of_run
 from xenoglot.report.reading import Evaluated, RunRecord, number
 
@@ -19,6 +19,8 @@ SHOWN_ELSEWHERE = {"tokens_read", "part", "summary", "domain", "domains", "adapt
 LONGEST_TABLE = 60
 FEWEST_POINTS = 4
 MOST_CHARTS = 6
+SPREAD = 64
+"""Counts that differ by more than this factor are drawn on a logarithmic axis, where there is no zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,7 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: value for name, given in metrics.items() if (value := number(given)) is not None}
 
 
-def _charts(table: Tabulated) -> Iterator[Any]:
+def _charts(table: Tabulated) -> Iterator[tuple[Chart, Chart]]:
     """Draw each metric over the one slice that is a number, a curve for each value of the others."""
     counted = [name for name in table.slices if all(isinstance(row.slices[name], int) for row in table.rows)]
     if len(counted) != 1:
@@ -81,10 +83,13 @@ def _charts(table: Tabulated) -> Iterator[Any]:
         curves.setdefault(others, []).append(row)
     if len(curves) > N_RUN_COLOURS or max(map(len, curves.values())) < FEWEST_POINTS:
         return
+    places = [int(row.slices[along]) for row in table.rows]
+    x_scale: Scale = "log2" if max(places) >= SPREAD * max(1, min(places)) and min(places) >= 0 else "linear"
     for metric in table.metrics:
-        if not metric.startswith(COUNT):
+        varies = len({row.metrics.get(metric) for row in table.rows}) > 1
+        if varies and not metric.startswith(COUNT):
             lines = [_curve(rows, along, metric, label, index) for index, (label, rows) in enumerate(curves.items())]
-            if chart := draw(lines, title=metric, x_label=along, size=WIDE):
+            if chart := draw(lines, title=metric, x_label=along, x_scale=x_scale, size=WIDE):
                 yield chart, chart
 
 
