@@ -117,6 +117,16 @@ def test_what_is_measured_is_small_enough_and_no_smaller() -> None:
     assert (fewest.n_layers, shortest.n_rows, shortest.length) == (1, 1, 64)
 
 
+@pytest.mark.parametrize("more", [["--dry-run"], []])
+def test_a_head_that_is_not_there_is_told_before_anything_is_done(
+    more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", "--smlmt.enabled", "true", "--smlmt.classifier_head.kind", "ridg", *more]) == 2
+    assert "unknown head 'ridg'. Did you mean 'ridge'?" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", sorted(recipes.summaries()))
 def test_the_command_says_it_and_writes_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

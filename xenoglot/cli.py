@@ -2,7 +2,8 @@
 
 Nothing heavy is imported here: help, completion and complaints answer at once.
 
-Exit codes: 0 done, 2 something about what was asked for, 130 Ctrl-C, 143 terminated.
+Exit codes: 0 done, 1 not all is well (`verify`, `push`), 2 something about what was asked for, 130 Ctrl-C, 143
+terminated.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import torch
 
+from xenoglot import heads
 from xenoglot.batches import TokenBatch
 from xenoglot.checkpoint_folders import is_save_due, kept_steps
 from xenoglot.config import ModelConfig, RunConfig
@@ -142,7 +143,12 @@ def estimate(config: RunConfig) -> Estimate:
 
     Args:
         config: The run's configuration.
+
+    Raises:
+        UnknownNameError: If there is no such head for tasks.
     """
+    if config.smlmt.enabled:
+        heads.get(config.smlmt.classifier_head.kind)
     n_ids, ids_are_known = _ids(config)
     model = dataclasses.replace(config.model, vocab_size=n_ids)
     config = dataclasses.replace(config, model=model)

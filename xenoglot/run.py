@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from xenoglot import heads
 from xenoglot.assembly.data import LearningData, few_shot_evaluations, open_data
 from xenoglot.assembly.learners import new_learner
 from xenoglot.assembly.resuming import check_identity, identity_of
@@ -78,10 +79,13 @@ def start(config: RunConfig) -> Finished:
         OutputError: If the folder cannot be written, another process is writing it, or there is such a run already and
             ``checkpointing.auto_resume`` is off.
         ResumeError: If the run was begun with other options that matter.
+        UnknownNameError: If there is no such head for tasks.
         MissingExtraError: If a tracker, or the Hub's client for pushing checkpoints, is asked for and not installed.
     """
     require_hub(config.checkpointing)
     require_trackers(config.monitoring)
+    if config.smlmt.enabled:
+        heads.get(config.smlmt.classifier_head.kind)  # an unknown one is told before a text is read
     devices = Devices(config.training.fabric, deterministic=config.training.deterministic)
     data = devices.on_main(lambda: open_data(config)) or open_data(config)  # what is prepared, one process prepares
     config = _fitted(config, data, devices)
