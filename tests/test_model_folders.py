@@ -144,7 +144,7 @@ def test_expected_shapes_are_those_of_a_decoder(heads, n_layers, hidden, vocab_s
     ("said", "named"),
     [
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, r"rope_scaling: got .*llama3"),
-        ({"rope_theta": [1]}, r"rope_theta: got \[1\]"),
+        ({"rope_theta": [1]}, r"(rope|position_emb)_theta: got \[1\]"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0}}, "rope_type: got 'yarn'"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 500000.0}, "rope_theta": 10000.0}, "rope_theta"),
         ({"rope_parameters": [1]}, "rope_parameters"),
