@@ -477,6 +477,15 @@ def test_rows_of_any_evaluation_are_drawn(tmp_path):
     assert "run: fruit of run, step 20" in page_of(run, make_run(tmp_path / "other")).text
 
 
+def test_a_mean_that_is_not_known_has_no_column_for_its_ends(tmp_path):
+    run = make_run(tmp_path / "run")
+    metrics = {"tokens": None, "tokens_low": 7.0, "tokens_high": None}
+    write_json(run / "eval_results" / "mine.json", {"rows": [{"slices": {"summary": "all"}, "metrics": metrics}]})
+    text = page_of(run).text
+    assert "summary tokens all –" in text
+    assert "tokens_low" not in text
+
+
 def test_long_results_are_drawn_or_said_to_be_in_the_file(tmp_path):
     run = make_run(tmp_path / "run")
     write_json(run / "eval_results" / "mine.json", {"rows": fruit_rows(100)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,9 @@ def _shown(heading: str, evaluated: Evaluated) -> FurtherResults:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, given in metrics.items() if (value := number(given)) is not None}
+    """Return all metrics as numbers, nan where there is none: the ends of an interval may be there without its mean."""
+    numbers = {name: number(given) for name, given in metrics.items()}
+    return {name: math.nan if value is None else value for name, value in numbers.items()}
 
 
 def _charts(table: Tabulated) -> Iterator[tuple[Chart, Chart]]:
@@ -86,7 +89,9 @@ def _charts(table: Tabulated) -> Iterator[tuple[Chart, Chart]]:
     places = [int(row.slices[along]) for row in table.rows]
     x_scale: Scale = "log2" if max(places) >= SPREAD * max(1, min(places)) and min(places) >= 0 else "linear"
     for metric in table.metrics:
-        varies = len({row.metrics.get(metric) for row in table.rows}) > 1
+        varies = (
+            len({row.metrics[metric] for row in table.rows if math.isfinite(row.metrics.get(metric, math.nan))}) > 1
+        )
         if varies and not metric.startswith(COUNT):
             lines = [_curve(rows, along, metric, label, index) for index, (label, rows) in enumerate(curves.items())]
             if chart := draw(lines, title=metric, x_label=along, x_scale=x_scale, size=WIDE):
@@ -94,7 +99,8 @@ def _charts(table: Tabulated) -> Iterator[tuple[Chart, Chart]]:
 
 
 def _curve(rows: Sequence[Row], along: str, metric: str, label: str, index: int) -> Curve:
-    known = [(int(row.slices[along]), row.metrics) for row in rows if metric in row.metrics]
+    finite = [(row, {name: value for name, value in row.metrics.items() if math.isfinite(value)}) for row in rows]
+    known = [(int(row.slices[along]), metrics) for row, metrics in finite if metric in metrics]
     known.sort(key=lambda each: each[0])
     ends = (f"{metric}_low", f"{metric}_high")
     return Curve(
