@@ -89,10 +89,8 @@ def _charts(table: Tabulated) -> Iterator[tuple[Chart, Chart]]:
     places = [int(row.slices[along]) for row in table.rows]
     x_scale: Scale = "log2" if max(places) >= SPREAD * max(1, min(places)) and min(places) >= 0 else "linear"
     for metric in table.metrics:
-        varies = (
-            len({row.metrics[metric] for row in table.rows if math.isfinite(row.metrics.get(metric, math.nan))}) > 1
-        )
-        if varies and not metric.startswith(COUNT):
+        values = {value for row in table.rows if math.isfinite(value := row.metrics.get(metric, math.nan))}
+        if len(values) > 1 and not metric.startswith(COUNT):
             lines = [_curve(rows, along, metric, label, index) for index, (label, rows) in enumerate(curves.items())]
             if chart := draw(lines, title=metric, x_label=along, x_scale=x_scale, size=WIDE):
                 yield chart, chart
