@@ -92,6 +92,8 @@ def test_push_refuses_what_it_cannot_do(
     assert "repo_id: got 'model'; allowed: NAMESPACE/NAME" in complaint(str(run), "--repo_id", "model")
     with RunLock(run):
         assert "another process is writing to this run" in complaint(str(run))
+    (run / "config.yaml").write_text("checkpointing: 3\n")
+    assert "checkpointing: got 3; allowed: " in complaint(str(run))
     (run / "config.yaml").write_text("languages: {family: 'no_module:Mine'}\n")  # which is not imported
     assert "repo_id: got None; allowed: a repository on the Hub" in complaint(str(run))
     monkeypatch.delenv("HF_TOKEN")

@@ -6,12 +6,11 @@ import argparse
 import dataclasses
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from xenoglot.config import HFCheckpointConfig
     from xenoglot.hub import Failure, Held, Pushed
 
@@ -87,8 +86,10 @@ def _where_to(folder: Path, repo_id: str | None) -> HFCheckpointConfig:
     if not (folder / "config.yaml").is_file():
         raise DataError(f"{folder}: got no folder with a config.yaml; allowed: a run's folder.")
     # Nothing else of it is read: a family of one's own would be imported.
-    said = (read_document(folder / "config.yaml").values.get("checkpointing") or {}).get("hf_checkpoint") or {}
-    own = resolve({"checkpointing": {"hf_checkpoint": said}}).checkpointing.hf_checkpoint
+    said = read_document(folder / "config.yaml").values.get("checkpointing")
+    if isinstance(said, Mapping):
+        said = {name: value for name, value in said.items() if name == "hf_checkpoint"}
+    own = resolve({"checkpointing": said}).checkpointing.hf_checkpoint
     config = dataclasses.replace(own, repo_id=repo_id or own.repo_id)
     if config.repo_id is None:
         raise OptionError("repo_id", None, "a repository on the Hub: the run's configuration names none")

@@ -44,9 +44,10 @@ def _dispatcher(function: Function, **options: bool) -> Function:
         made = numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function)
     except RuntimeError:  # nowhere to keep it: the package cannot be written to, and there is no home
         made = numba.njit(nogil=True, error_model="numpy", **options)(function)
-    else:
-        # By itself, numba looks at a function's own file alone, and keeps what it called as that was then.
-        kept = made._cache._cache_file
+    # By itself, numba looks at a function's own file alone, and keeps what it called as that was then. It has no cache
+    # where there is nowhere to keep one, nor under NUMBA_DISABLE_JIT.
+    kept = getattr(getattr(made, "_cache", None), "_cache_file", None)
+    if kept is not None:
         kept._source_stamp = (kept._source_stamp, _digest_of_sources())
     return cast(Function, made)
 

@@ -26,7 +26,7 @@ from xenoglot.memory import reused_empty
 from xenoglot.options import check_options, whole_number
 from xenoglot.rng import check_seed, derive
 
-__all__ = ["Batch", "Family", "Floats", "Language", "Languages", "Nats", "Tokens", "checked_tokens"]
+__all__ = ["Batch", "Family", "Floats", "Language", "Languages", "Nats", "Tokens", "checked_tokens", "first_row"]
 
 Tokens: TypeAlias = NDArray[np.int32]
 Nats: TypeAlias = NDArray[np.float32]
